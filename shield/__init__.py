@@ -1,0 +1,1 @@
+"""The ground floor: what work is and how it is remembered. No web framework, no tensors."""

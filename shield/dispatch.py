@@ -1,0 +1,301 @@
+"""Dispatch: chunks are leased to workers, renewed, recorded, released, and swept when a worker dies.
+
+Every function takes an open transaction. The lease token fences: a worker past its lease changes no row. Locks are
+taken in one order (chunk, items, job), so that transactions wait for each other and never in a ring.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from shield import outbox
+from shield.db import new_id, now
+from shield.jobs import count
+from shield.models import Chunk, Face, Item, Job
+from shield.policy import FaceFacts, Judgement
+from shield.queue import LANES
+from shield.states import ChunkState, ItemState, JobState, sources
+
+SPLIT_AT = 2  # worker deaths on a chunk of several items
+POISON_AT = 3  # worker deaths on a chunk of one
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedItem:
+    """An item that a worker holds: its id and its source."""
+
+    id: str
+    blob: str | None
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's timed hold on a chunk. `alone`: scan it without company."""
+
+    chunk_id: str
+    token: str
+    alone: bool
+    items: tuple[LeasedItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """An item that was scanned and judged."""
+
+    item_id: str
+    judgement: Judgement
+    faces: tuple[FaceFacts, ...]
+    width: int
+    height: int
+    format: str
+    sha256: str
+    view_blob: str | None
+    weights_sha256: str
+    policy_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An item that cannot be scanned: a stable code, and a sentence."""
+
+    item_id: str
+    code: str
+    detail: str
+
+
+Outcome = Scanned | Failed
+
+
+def lease(session: Session, chunk_id: str, seconds: float) -> Lease | None:
+    """Take this chunk if it is ready; None when somebody was first or it is done."""
+    token = new_id("lse")
+    moment = now(session)
+    chunk = session.execute(
+        update(Chunk)
+        .where(Chunk.id == chunk_id, Chunk.state.in_(sources(ChunkState.LEASED)))
+        .values(state=ChunkState.LEASED, lease_token=token, lease_until=moment + timedelta(seconds=seconds))
+        .returning(Chunk.job_id, Chunk.alone)
+    ).one_or_none()
+    if chunk is None:
+        return None
+    rows = session.execute(
+        update(Item)
+        .where(Item.chunk_id == chunk_id, Item.state.in_(sources(ItemState.LEASED)))
+        .values(state=ItemState.LEASED)
+        .returning(Item.ordinal, Item.id, Item.source_blob, Item.source_url)
+    ).all()
+    session.execute(
+        update(Job)
+        .where(Job.id == chunk.job_id, Job.state.in_(sources(JobState.RUNNING)))
+        .values(state=JobState.RUNNING, started_at=moment)
+    )
+    leased = tuple(LeasedItem(row.id, row.source_blob, row.source_url) for row in sorted(rows))
+    return Lease(chunk_id, token, chunk.alone, leased)
+
+
+def lease_next(session: Session, seconds: float, company: bool) -> Lease | None:
+    """Take the next ready chunk: interactive lane first, then oldest first; None when there is none.
+
+    With `company`, chunks that must be scanned alone are passed over.
+    """
+    for lane in LANES:
+        query = select(Chunk.id).where(Chunk.state == ChunkState.READY, Chunk.lane == lane)
+        if company:
+            query = query.where(Chunk.alone.is_(False))
+        found = session.scalars(query.order_by(Chunk.id).limit(1).with_for_update(skip_locked=True)).first()
+        if found is not None:
+            return lease(session, found, seconds)
+    return None
+
+
+def renew(session: Session, leases: Sequence[Lease], seconds: float) -> set[str]:
+    """Prolong these leases; the ids of the chunks that are still held."""
+    moment = now(session)
+    tokens = [held.token for held in leases]
+    return set(
+        session.scalars(
+            update(Chunk)
+            .where(Chunk.lease_token.in_(tokens), Chunk.state == ChunkState.LEASED, Chunk.lease_until > moment)
+            .values(lease_until=moment + timedelta(seconds=seconds))
+            .returning(Chunk.id)
+        )
+    )
+
+
+def record(session: Session, held: Lease, outcomes: Sequence[Outcome]) -> int:
+    """Write what became of items of a lease; how many rows moved. 0, and nothing written, when the lease is lost.
+
+    The chunk is done when none of its items is leased any more, and the job ends with its last item.
+    """
+    moment = now(session)
+    job_id = session.scalars(
+        update(Chunk)
+        .where(Chunk.id == held.chunk_id, Chunk.lease_token == held.token, Chunk.lease_until > moment)
+        .values(lease_token=held.token)  # locks the row: the fence holds until the commit
+        .returning(Chunk.job_id)
+    ).one_or_none()
+    if job_id is None:
+        return 0
+    counts: dict[str, int] = {}
+    for outcome in outcomes:
+        for name in _write(session, held.chunk_id, outcome):
+            counts[name] = counts.get(name, 0) + 1
+    _close_chunk(session, held.chunk_id)
+    count(session, job_id, **counts)
+    return counts.get("done", 0) + counts.get("failed", 0)
+
+
+def _write(session: Session, chunk_id: str, outcome: Outcome) -> tuple[str, ...]:
+    """Write one outcome; the names of the counts it adds to, none when the item has moved already."""
+    target = ItemState.DONE if isinstance(outcome, Scanned) else ItemState.FAILED
+    values: dict[str, object]
+    if isinstance(outcome, Scanned):
+        values = {
+            "verdict": outcome.judgement.verdict,
+            "reasons": list(outcome.judgement.reasons),
+            "score": outcome.judgement.score,
+            "image_width": outcome.width,
+            "image_height": outcome.height,
+            "image_format": outcome.format,
+            "image_sha256": outcome.sha256,
+            "view_blob": outcome.view_blob,
+            "weights_sha256": outcome.weights_sha256,
+            "policy_version": outcome.policy_version,
+        }
+    else:
+        values = {"error_code": outcome.code, "error_detail": outcome.detail[:1000]}
+    account_id = session.scalars(
+        update(Item)
+        .where(Item.id == outcome.item_id, Item.chunk_id == chunk_id, Item.state.in_(sources(target)))
+        .values(state=target, ended_at=now(session), **values)
+        .returning(Item.account_id)
+    ).one_or_none()
+    if account_id is None:
+        return ()
+    if not isinstance(outcome, Scanned):
+        return ("failed",)
+    if outcome.faces:
+        session.execute(insert(Face), [_face_row(outcome.item_id, account_id, n, f) for n, f in enumerate(outcome.faces)])
+    return ("done", str(outcome.judgement.verdict))
+
+
+def _face_row(item_id: str, account_id: str, ordinal: int, face: FaceFacts) -> dict[str, object]:
+    return {
+        "item_id": item_id,
+        "ordinal": ordinal,
+        "account_id": account_id,
+        "left": face.left,
+        "top": face.top,
+        "width": face.width,
+        "height": face.height,
+        "detection_score": face.detection_score,
+        "score": face.score,
+        "landmarks": [list(point) for point in face.landmarks],
+    }
+
+
+def _close_chunk(session: Session, chunk_id: str) -> None:
+    still_leased = select(Item.id).where(Item.chunk_id == chunk_id, Item.state == ItemState.LEASED).exists()
+    session.execute(
+        update(Chunk)
+        .where(Chunk.id == chunk_id, Chunk.state == ChunkState.LEASED, ~still_leased)
+        .values(state=ChunkState.DONE, lease_token=None, lease_until=None)
+    )
+
+
+def release(session: Session, held: Lease) -> None:
+    """Give a chunk back unscanned, without blame: a worker that stops cleanly. Nothing happens when the lease is lost."""
+    chunk = session.scalars(
+        select(Chunk)
+        .where(Chunk.id == held.chunk_id, Chunk.lease_token == held.token, Chunk.state == ChunkState.LEASED)
+        .with_for_update()
+    ).one_or_none()
+    if chunk is not None:
+        _give_back(session, chunk)
+
+
+def sweep(session: Session, limit: int = 100) -> int:
+    """Return the chunks whose lease ran out; how many.
+
+    Each counts as a worker's death: the second splits a chunk into singles, which are scanned alone; the third on a
+    single fails its item as `poison`.
+    """
+    expired = session.scalars(
+        select(Chunk)
+        .where(Chunk.state == ChunkState.LEASED, Chunk.lease_until <= now(session))
+        .order_by(Chunk.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for chunk in expired:
+        chunk.deaths += 1
+        chunk.alone = True
+        if chunk.size == 1 and chunk.deaths >= POISON_AT:
+            _fail_as_poison(session, chunk)
+        elif chunk.size > 1 and chunk.deaths >= SPLIT_AT:
+            _split(session, chunk)
+        else:
+            _give_back(session, chunk)
+    return len(expired)
+
+
+def _give_back(session: Session, chunk: Chunk) -> None:
+    """Chunk and items wait again; in a canceled job they end instead."""
+    if _free_items(session, chunk):
+        _unlease(session, chunk, ChunkState.READY)
+        outbox.owe_scans(session, [chunk], now(session))
+    else:
+        _unlease(session, chunk, ChunkState.DONE)
+
+
+def _split(session: Session, chunk: Chunk) -> None:
+    """Put each remaining item into a chunk of its own, to be scanned alone; in a canceled job they end instead."""
+    remaining = _free_items(session, chunk)
+    _unlease(session, chunk, ChunkState.SPLIT)
+    if not remaining:
+        return
+    singles = [
+        Chunk(
+            id=f"{chunk.id}_{number:07d}",
+            account_id=chunk.account_id,
+            job_id=chunk.job_id,
+            state=ChunkState.READY,
+            lane=chunk.lane,
+            size=1,
+            alone=True,
+        )
+        for number in range(len(remaining))
+    ]
+    session.add_all(singles)
+    session.flush()
+    for item_id, single in zip(remaining, singles, strict=True):
+        session.execute(update(Item).where(Item.id == item_id).values(chunk_id=single.id))
+    outbox.owe_scans(session, singles, now(session))
+
+
+def _free_items(session: Session, chunk: Chunk) -> list[str]:
+    """Leased items wait again, and their ids are returned in order; in a canceled job they end, and none waits."""
+    job = session.get_one(Job, chunk.job_id)
+    leased = update(Item).where(Item.chunk_id == chunk.id, Item.state == ItemState.LEASED)
+    if job.state != JobState.CANCELING:
+        return sorted(session.scalars(leased.values(state=ItemState.PENDING).returning(Item.id)))
+    ended = leased.values(state=ItemState.CANCELED, ended_at=now(session)).returning(Item.id)
+    count(session, job.id, canceled=len(session.scalars(ended).all()))
+    return []
+
+
+def _unlease(session: Session, chunk: Chunk, state: ChunkState) -> None:
+    chunk.state, chunk.lease_token, chunk.lease_until = state, None, None
+    session.flush()
+
+
+def _fail_as_poison(session: Session, chunk: Chunk) -> None:
+    detail = f"{chunk.deaths} workers died while they scanned this image; it will not be tried again"
+    item_ids = session.scalars(select(Item.id).where(Item.chunk_id == chunk.id, Item.state == ItemState.LEASED)).all()
+    failed = [_write(session, chunk.id, Failed(item_id, "poison", detail)) for item_id in item_ids]
+    _unlease(session, chunk, ChunkState.DONE)
+    count(session, chunk.job_id, failed=len([names for names in failed if names]))

@@ -1,0 +1,73 @@
+"""Every setting, with its default and its reason. Environment variables SHIELD_<NAME>, or a .env file.
+
+docs/settings.md lists them all; a test holds that page to this file.
+"""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shield.errors import SettingsError
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """The settings of one installation; all programs read the same ones."""
+
+    model_config = SettingsConfigDict(env_prefix="SHIELD_", env_file=".env", extra="ignore", frozen=True)
+
+    home: Path = Field(Path("var"), description="Folder of everything that the embedded stack keeps.")
+    database_url: str = Field("", description="SQLAlchemy URL. Empty: SQLite in HOME/shield.db.")
+    redis_url: str = Field("", description="Redis URL. Empty: the supervisor starts a server of its own.")
+    blobs: str = Field("", description="Where objects are kept: a folder. Empty: HOME/blobs.")
+    secret_key: SecretStr = Field(SecretStr(""), description="Signs browser sessions. Empty: made once, in HOME/secret.")
+
+    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
+    api_threads: int = Field(8, ge=1, description="Requests that one API process serves at a time.")
+
+    max_request_bytes: int = Field(512 * MIB, ge=1024, description="Largest request body; beyond it 413.")
+    max_image_bytes: int = Field(32 * MIB, ge=1024, description="Largest encoded image, uploaded or fetched.")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="Largest image in pixels, read from its header.")
+    max_items: int = Field(10_000, ge=1, description="Most items in one request.")
+
+    chunk_items: int = Field(16, ge=1, le=64, description="Items that are leased and queued together.")
+    batch_images: int = Field(32, ge=1, description="Images that a worker scans together.")
+    lease_seconds: float = Field(60.0, gt=0, description="How long a worker holds a chunk without a sign of life.")
+    sweep_seconds: float = Field(2.0, gt=0, description="How often expired leases are returned.")
+    relay_seconds: float = Field(1.0, gt=0, description="How often the relay publishes what the outbox holds.")
+    lease_poll_seconds: float = Field(2.0, gt=0, description="How often an idle worker looks in SQL without a message.")
+
+    engine: str = Field("onnx", pattern="^(onnx|torch)$", description="What runs the networks: onnx (CPU) or torch.")
+    device: str = Field("cpu", description="Torch device of the torch engine: cpu, cuda, cuda:1.")
+    dtype: str = Field("float32", pattern="^(float32|float16|bfloat16)$", description="Number type of the torch engine.")
+    threads: int = Field(0, ge=0, description="CPU threads of the networks. 0: all cores.")
+
+    fetch_timeout_seconds: float = Field(15.0, gt=0, description="Whole time that fetching one URL may take.")
+    egress_allow_loopback: bool = Field(False, description="Development only: let image URLs reach this machine.")
+
+    log_format: str = Field("text", pattern="^(text|json)$", description="One line of text or of JSON an event.")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url or f"sqlite:///{(self.home / 'shield.db').absolute()}"
+
+    @property
+    def blob_folder(self) -> Path:
+        """The folder of the blob store in force."""
+        return Path(self.blobs).absolute() if self.blobs else (self.home / "blobs").absolute()
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once. Raises SettingsError, naming each variable that does not fit."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(f"SHIELD_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        raise SettingsError(f"{faults}. docs/settings.md lists every setting") from error

@@ -1,0 +1,43 @@
+"""What uploads suffer, done to training crops: framing, mirror, colour, blur, scaling, noise, JPEG."""
+
+import torch
+from torchvision.transforms import InterpolationMode, v2
+
+
+def training_transform(size: int) -> v2.Compose:
+    """uint8 RGB [3, H, W] -> uint8 RGB [3, size, size].
+
+    Every label and every source goes through the same path, so that compression and sharpness give nothing away.
+    """
+    return v2.Compose(
+        [
+            v2.RandomHorizontalFlip(),
+            v2.RandomResizedCrop(size, scale=(0.72, 1.0), ratio=(0.92, 1.08), antialias=True),
+            v2.RandomApply([v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.25, hue=0.02)], p=0.6),
+            v2.RandomApply([v2.RandomGrayscale(p=1.0)], p=0.03),
+            v2.RandomApply([Rescale(0.4, 0.9)], p=0.2),
+            v2.RandomApply([v2.GaussianBlur(5, sigma=(0.3, 1.5))], p=0.15),
+            v2.RandomApply([v2.GaussianNoise(sigma=0.03)], p=0.1),  # a fraction of 255
+            v2.RandomApply([v2.JPEG((40, 95))], p=0.4),
+        ]
+    )
+
+
+def evaluation_transform(size: int) -> v2.Compose:
+    """uint8 RGB [3, H, W] -> uint8 RGB [3, size, size], nothing random."""
+    return v2.Compose([v2.Resize((size, size), interpolation=InterpolationMode.BILINEAR, antialias=True)])
+
+
+class Rescale(torch.nn.Module):
+    """Shrink to a random fraction and enlarge again: what a thumbnail or a chat application does."""
+
+    def __init__(self, smallest: float, largest: float) -> None:
+        super().__init__()
+        self.smallest, self.largest = smallest, largest
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 [3, H, W] -> the same shape."""
+        height, width = pixels.shape[-2:]
+        fraction = float(torch.empty(1).uniform_(self.smallest, self.largest))
+        small = v2.functional.resize(pixels, [max(8, int(height * fraction)), max(8, int(width * fraction))], antialias=True)
+        return v2.functional.resize(small, [height, width], antialias=True)

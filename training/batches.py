@@ -1,0 +1,79 @@
+"""Training batches: crops drawn by source and kind, blended, augmented, decoded ahead in a second process.
+
+The draw of batch k depends on the seed and k alone, so a resumed training sees what an unbroken one would have seen.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from training.augment import training_transform
+from training.blends import self_blend
+from training.config import TrainConfig
+from training.data import Example, Pictures, check_sources, decode_rgb, open_pictures, read_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Examples of one source and one kind, and their share of a batch."""
+
+    examples: list[Example]
+    pictures: Pictures
+    kind: str  # real | fake | blend
+    share: float
+
+
+def open_pools(config: TrainConfig, split: str) -> list[Pool]:
+    """The pools that a training draws from. Raises DataError for unusable data or a source under one label only."""
+    pools = []
+    for source in config.sources:
+        examples = read_manifest(Path(source.manifest), split)
+        if not source.blend:
+            check_sources(examples)
+        pictures = open_pictures(Path(source.root))
+        by_label = {label: [e for e in examples if e.label == label] for label in (0, 1)}
+        kinds = (("real", 0, source.real), ("fake", 1, source.fake), ("blend", 0, source.blend))
+        pools += [Pool(by_label[label], pictures, kind, share) for kind, label, share in kinds if share and by_label[label]]
+    return pools
+
+
+class Batches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Batch `step` of a training, whole: uint8 RGB [B, 3, S, S] and float labels [B]."""
+
+    def __init__(self, config: TrainConfig, pools: list[Pool]) -> None:
+        self.config = config
+        self.pools = pools
+        self.shares = np.array([pool.share for pool in pools])
+        self.transform = training_transform(config.input_size)
+
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = np.random.default_rng((self.config.seed, step))
+        torch.manual_seed(int(rng.integers(2**31)))  # the transforms draw from torch's generator, the loader process's own
+        kinds = rng.choice(len(self.pools), self.config.batch, p=self.shares / self.shares.sum())
+        crops = [self.transform(_draw(self.pools[k], rng)) for k in kinds]
+        labels = [0.0 if self.pools[k].kind == "real" else 1.0 for k in kinds]
+        return torch.stack(crops), torch.tensor(labels)
+
+
+def batches(config: TrainConfig, pools: list[Pool], start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches `start`.. to the last, made ahead in a process of their own."""
+    steps = range(start, config.steps)
+    return iter(DataLoader(Batches(config, pools), batch_size=None, sampler=steps, num_workers=1, worker_init_fn=_one_thread))
+
+
+def _one_thread(worker: int) -> None:
+    del worker
+    cv2.setNumThreads(1)  # the cores belong to the training process
+
+
+def _draw(pool: Pool, rng: np.random.Generator) -> torch.Tensor:
+    example = pool.examples[rng.integers(len(pool.examples))]
+    crop = decode_rgb(pool.pictures.read(example.file), example.file)
+    if pool.kind == "blend":
+        crop = self_blend(crop, rng)
+    return torch.from_numpy(crop).permute(2, 0, 1)

@@ -1,0 +1,59 @@
+"""The settings of a training: what a checkpoint carries, and what makes a run repeatable."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """One source of crops. Weights are shares of a batch; blends are made from its real crops."""
+
+    manifest: str
+    root: str
+    real: float
+    fake: float
+    blend: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """A training, whole. The learning rate warms up, stays at its peak, then decays over the last part (WSD schedule)."""
+
+    sources: tuple[SourceConfig, ...]
+    images: int = 100_000  # crops seen in all
+    batch: int = 32
+    input_size: int = 160
+    peak_rate: float = 8e-4
+    weight_decay: float = 0.02
+    warmup: float = 0.04  # fraction of the steps
+    decay: float = 0.4  # fraction of the steps
+    dropout: float = 0.2
+    label_smoothing: float = 0.04
+    ema: float = 0.998  # per step; what is evaluated and exported is the average
+    seed: int = 7
+    checkpoint_every: int = 200  # steps
+    validate_every: int = 400  # steps
+    validate_crops: int = 800
+    device: str = "cpu"
+
+    @property
+    def steps(self) -> int:
+        """How many batches the training takes."""
+        return max(1, self.images // self.batch)
+
+    def as_json(self) -> str:
+        """One line of JSON, as it stands in checkpoints and cards."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a training's settings from JSON. Raises TypeError for an unknown key."""
+    return parse_config(path.read_text(encoding="utf-8"))
+
+
+def parse_config(text: str) -> TrainConfig:
+    """The settings that `TrainConfig.as_json` wrote."""
+    fields = json.loads(text)
+    return TrainConfig(**{**fields, "sources": tuple(SourceConfig(**source) for source in fields["sources"])})
