@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 MODELS = Path(__file__).parent / "models"
 
 
@@ -24,6 +27,11 @@ class Calibration:
 
     temperature: float = 1.0
     bias: float = 0.0
+
+    def score(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Calibrated P(fake) in [0, 1] of raw logits of any shape."""
+        scaled = np.asarray(logits, np.float64) / self.temperature + self.bias
+        return np.asarray(1.0 / (1.0 + np.exp(-np.clip(scaled, -60.0, 60.0))), np.float64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,12 @@ import importlib
 import sys
 
 COMMANDS = {
+    "crops": ("training.facecrops", "cut the faces out of a data set's photos, framed as a scan frames them"),
+    "swap": ("training.swaps", "put one person's face on another's photo"),
     "train": ("training.train", "fine-tune the classifier, resuming what is unfinished"),
+    "export": ("training.export", "write the shipped weights, ONNX file and card from a checkpoint"),
+    "evaluate": ("training.evaluate", "measure the shipped weights on labelled crops"),
+    "convert-blazeface": ("training.convert", "make BlazeFace weights from MediaPipe's TFLite file"),
 }
 
 

@@ -61,9 +61,20 @@ class Batches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def batches(config: TrainConfig, pools: list[Pool], start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches `start`.. to the last, made ahead in a process of their own."""
-    steps = range(start, config.steps)
-    return iter(DataLoader(Batches(config, pools), batch_size=None, sampler=steps, num_workers=1, worker_init_fn=_one_thread))
+    """Batches `start`.. to the last, made ahead in processes of their own.
+
+    They are spawned, not forked: a fork of a process whose threads have run may hang in OpenCV or OpenMP.
+    """
+    return iter(
+        DataLoader(
+            Batches(config, pools),
+            batch_size=None,
+            sampler=range(start, config.steps),
+            num_workers=config.loaders,
+            worker_init_fn=_one_thread,
+            multiprocessing_context="spawn" if config.loaders else None,
+        )
+    )
 
 
 def _one_thread(worker: int) -> None:

@@ -36,6 +36,7 @@ class TrainConfig:
     checkpoint_every: int = 200  # steps
     validate_every: int = 400  # steps
     validate_crops: int = 800
+    loaders: int = 1  # processes that make batches ahead; 0: the training makes its own
     device: str = "cpu"
 
     @property

@@ -19,10 +19,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pipeline.blazeface import LAYOUTS, BlazeFace
+from training.export import write_onnx
 
 INPUT_SIZES = {"short": 128, "back": 256}
 SOURCE = "Google MediaPipe BlazeFace ({variant}), TFLite file {name} with sha256 {sha256}"
-ONNX_OPSET = 18
 CONVOLUTIONS = (tflite.BuiltinOperator.CONV_2D, tflite.BuiltinOperator.DEPTHWISE_CONV_2D)
 
 
@@ -52,7 +52,6 @@ def run(tflite_path: Path, out_dir: Path, variant: str) -> Path:
         "input_size": INPUT_SIZES[variant],
         "mean": [127.5, 127.5, 127.5],
         "std": [127.5, 127.5, 127.5],
-        "thresholds": {"detection": 0.5, "overlap": 0.3},
         "source": SOURCE.format(variant=variant, name=tflite_path.name, sha256=_sha256(source)),
         "licence": "Apache-2.0",
     }
@@ -84,23 +83,7 @@ def export_onnx(state: dict[str, Tensor], path: Path, variant: str) -> None:
     network = BlazeFace(variant).eval()
     network.load_state_dict(state, strict=True)
     size = INPUT_SIZES[variant]
-    program = torch.onnx.export(
-        network,
-        (torch.zeros(2, 3, size, size),),
-        input_names=["pixels"],
-        output_names=["boxes", "logits"],
-        opset_version=ONNX_OPSET,
-        dynamic_shapes=({0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC},),
-        dynamo=True,
-        verbose=False,
-    )
-    if program is None:
-        msg = "torch.onnx.export returned no program"
-        raise RuntimeError(msg)
-    model = program.model_proto
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
-        del part.metadata_props[:]  # the exporter's notes name the files of the machine that it ran on
-    path.write_bytes(model.SerializeToString())
+    write_onnx(network, torch.zeros(2, 3, size, size), path, ["boxes", "logits"], free=(0, 2, 3))
 
 
 def _convolutions(source: bytes) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:

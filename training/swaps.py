@@ -6,6 +6,7 @@ colour that is right on average only. They serve as sample fakes and as fakes fo
 
 import argparse
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -13,6 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.detections import SCORE
+from pipeline.engine import OnnxEngine
+from pipeline.faces import DetectorSettings, FaceDetector
+from pipeline.weights import MODELS, WeightsError, load_card
 from training.data import DataError, Pixels, decode_rgb
 
 Floats = NDArray[np.float64]
@@ -189,13 +194,18 @@ def swap_files(target: Path, source: Path, out: Path, blend: Blend = "feather") 
 
 def find_landmarks(pixels: Pixels, name: str) -> Floats:
     """The six landmarks [6, 2] of the largest face in a picture. Raises DataError, which names it, if there is none."""
-    from pipeline.faces import find_faces
-
-    faces = find_faces(pixels)
-    if not faces:
+    found = _detector().find([pixels])[0]  # [K, 17]: left, top, right, bottom, landmarks, score
+    if not len(found):
         raise DataError(f"{name}: no face found; choose a photo that shows a face from the front")
-    largest = max(faces, key=lambda face: face.box.width * face.box.height)
-    return np.asarray(largest.landmarks, np.float64)
+    largest = found[np.argmax((found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1]))]
+    return largest[4:SCORE].reshape(6, 2).astype(np.float64)
+
+
+@cache
+def _detector() -> FaceDetector:
+    back, short = (OnnxEngine(load_card(MODELS / f"blazeface-{kind}.json")) for kind in ("back", "short"))
+    # The largest face is sought, and one coarse look finds its landmarks best; finer looks are for small faces.
+    return FaceDetector(back, short, DetectorSettings(scales=(256,)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -210,7 +220,7 @@ def main(args: argparse.Namespace) -> int:
     """Make one swap; 1 and a reason on stderr where that cannot be done."""
     try:
         swap_files(args.target, args.source, args.out, args.blend)
-    except (DataError, OSError, ValueError) as error:
+    except (DataError, WeightsError, OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

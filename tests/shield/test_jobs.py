@@ -65,7 +65,9 @@ def test_items_are_filtered_by_state_and_verdict(database: Database, account_id:
     with database.write() as session:
         job = submit(session, account_id, items=5, chunk_items=2)
         held = take(session)
-        dispatch.record(session, held, [scanned(held.items[0].id, Verdict.FAKE), scanned(held.items[1].id, Verdict.CLEAR)])
+        dispatch.record(
+            session, held, [scanned(held.items[0].id, Verdict.FAKE), scanned(held.items[1].id, Verdict.CLEAR)]
+        )
         assert len(jobs.items(session, job, 10, state=ItemState.PENDING)) == 3
         assert [i.ordinal for i in jobs.items(session, job, 10, verdict=Verdict.FAKE)] == [0]
 
@@ -83,7 +85,9 @@ def test_results_stream_what_has_ended_while_the_job_runs(
     assert all(item.faces[0].score == 0.7 and item.weights and item.weights.name == "test" for item in found)
 
 
-def test_canceling_ends_what_is_not_leased_at_once_and_the_job_with_the_rest(database: Database, account_id: str) -> None:
+def test_canceling_ends_what_is_not_leased_at_once_and_the_job_with_the_rest(
+    database: Database, account_id: str
+) -> None:
     with database.write() as session:
         job = submit(session, account_id, items=10, chunk_items=4)
         held = take(session)
@@ -99,7 +103,9 @@ def test_canceling_ends_what_is_not_leased_at_once_and_the_job_with_the_rest(dat
         check_invariants(session)
 
 
-def test_canceling_a_queued_job_ends_it_and_canceling_twice_changes_nothing(database: Database, account_id: str) -> None:
+def test_canceling_a_queued_job_ends_it_and_canceling_twice_changes_nothing(
+    database: Database, account_id: str
+) -> None:
     with database.write() as session:
         job = submit(session, account_id, items=3)
         assert jobs.cancel(session, account_id, job.id).state == JobState.ENDED

@@ -51,7 +51,11 @@ def check_invariants(session: Session) -> None:
             session.execute(select(Item.state, func.count()).where(Item.job_id == job.id).group_by(Item.state)).all()
         )
         assert sum(rows.values()) == job.total
-        assert (rows.get("done", 0), rows.get("failed", 0), rows.get("canceled", 0)) == (job.done, job.failed, job.canceled)
+        assert (rows.get("done", 0), rows.get("failed", 0), rows.get("canceled", 0)) == (
+            job.done,
+            job.failed,
+            job.canceled,
+        )
         terminal = sum(rows.get(state, 0) for state in ITEM_TERMINAL)
         assert (job.state == JobState.ENDED) == (terminal == job.total)
     orphans = "select count(*) from face where item_id not in (select id from item where state = 'done')"

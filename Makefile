@@ -1,0 +1,91 @@
+# Deepfake Shield. `make` alone lists what there is; `make demo` and `make test` need nothing but Python 3.11 or newer.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo up test lint types imports suite torch-suite lock clean \
+        .venv .venv-dev .venv-training require-python
+
+# Any Python 3.11 to 3.13 runs the system; training is for 3.11 alone. Another one: make demo PYTHON=/path/to/python3
+PYTHON := $(shell scripts/find-python 3.11 3.13)
+PYTHON311 := $(shell scripts/find-python 3.11 3.11)
+
+DEV := .venv-dev/bin
+TRAINING := .venv-training/bin
+
+# Tests that need torch; they run in the training environment.
+TORCH_TESTS = tests/training $(wildcard tests/pipeline/test_torch_*.py)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv ## scan the sample photos through the whole system and print the verdicts
+	@.venv/bin/python -m shield demo
+
+up: .venv ## start the system and keep it running; Ctrl-C stops it
+	@.venv/bin/python -m shield up
+
+test: lint types imports suite torch-suite ## run linters, types, import contracts and every test
+
+lint: .venv-dev ## check style and format (mend with: .venv-dev/bin/ruff check --fix; .venv-dev/bin/ruff format)
+	$(DEV)/ruff check
+	$(DEV)/ruff format --check
+
+types: .venv-dev .venv-training ## check types, strictly
+	$(DEV)/mypy api shield worker pipeline migrations clients/python tests \
+	    --exclude '^tests/training/' --exclude '^tests/pipeline/test_torch_'
+ifneq ($(PYTHON311),)
+	$(TRAINING)/mypy training $(TORCH_TESTS)
+endif
+
+imports: .venv-dev
+	$(DEV)/lint-imports
+
+suite: .venv-dev
+	$(DEV)/python -m pytest --ignore=tests/training --ignore-glob='*/test_torch_*.py'
+
+torch-suite: .venv-training
+ifneq ($(PYTHON311),)
+	$(TRAINING)/python -m pytest $(TORCH_TESTS)
+endif
+
+lock: .venv-dev ## resolve pyproject.toml's groups anew into requirements/*.txt, newest releases first
+	@for group in runtime dev training; do \
+	    case $$group in \
+	        runtime) extra="--no-config" ;; \
+	        dev) extra="--no-config --constraint requirements/runtime.txt" ;; \
+	        training) extra="" ;; \
+	    esac; \
+	    echo "locking $$group"; \
+	    $(DEV)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	        --no-header --no-emit-index-url $$extra --group $$group --output-file requirements/$$group.txt || exit 1; \
+	done
+
+clean: ## remove environments, caches and everything that running left in var/
+	rm -rf .venv .venv-dev .venv-training .venv*.lock var \
+	    .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "Shared environments stay in $${XDG_CACHE_HOME:-$$HOME/.cache}/deepfake-shield; remove that folder to free the space."
+
+require-python:
+	@test -n "$(PYTHON)" || { \
+	    echo "Deepfake Shield needs Python 3.11, 3.12 or 3.13 with its venv module, and found none." >&2; \
+	    echo "Debian and Ubuntu: apt install python3 python3-venv. macOS: brew install python@3.13." >&2; \
+	    echo "It is elsewhere? Say: make demo PYTHON=/path/to/python3" >&2; \
+	    exit 1; }
+
+# What the system runs on, in this folder. Each environment is made anew when its lock has changed.
+.venv: require-python
+	@$(PYTHON) scripts/install.py .venv requirements/runtime.txt "about a minute, 0.5 GB"
+
+# The other two are links into the user's cache: a fresh clone with the same locks finds them there.
+.venv-dev: require-python
+	@$(PYTHON) scripts/install.py .venv-dev requirements/dev.txt "about a minute, 0.8 GB" --cached
+
+.venv-training:
+ifneq ($(PYTHON311),)
+	@$(PYTHON311) scripts/install.py .venv-training requirements/training.txt "two to ten minutes, 6 GB: it brings torch" --cached
+else ifeq ($(CI),true)
+	@echo "Python 3.11 was not found, so the training tests cannot run: a failure in CI." >&2; exit 1
+else
+	@echo "Python 3.11 was not found: the training and torch tests are skipped." >&2
+endif

@@ -1,0 +1,249 @@
+"""Guarded decoding: every form of image comes out upright and in RGB, every bad one with its code."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.images import DecodeLimits, Decoder, DecoderPool, ImageError
+from pipeline.results import ErrorCode
+from tests.pipeline.photos import encoded, little_photo, png_header
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, which Linux alone has")
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    with Decoder() as decoder:
+        yield decoder
+
+
+def code_of(decoder: Decoder, content: bytes) -> ErrorCode:
+    with pytest.raises(ImageError) as caught:
+        decoder.decode(content)
+    assert caught.value.detail
+    return caught.value.code
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_gives_the_same_upright_pixels(decoder: Decoder, orientation: int) -> None:
+    upright = little_photo()
+    # What a camera stores for each orientation: the inverse of the turn that a viewer has to make.
+    stored = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    image = upright.transpose(stored[orientation]) if orientation in stored else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    decoded = decoder.decode(encoded(image, "PNG", exif=exif))
+    assert np.array_equal(decoded.pixels, np.asarray(upright))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
+def test_an_allowed_format_is_decoded_and_named(decoder: Decoder, kind: str) -> None:
+    photo = little_photo()
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 95} if kind == "JPEG" else {}
+    decoded = decoder.decode(encoded(photo, kind, **options))
+    assert decoded.format == kind
+    assert np.abs(decoded.pixels.astype(int) - np.asarray(photo)).mean() < 8  # GIF has 256 colours
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK"])
+def test_other_colour_modes_become_rgb(decoder: Decoder, mode: str) -> None:
+    photo = little_photo().convert(mode)
+    content = encoded(photo, "JPEG" if mode == "CMYK" else "PNG", **({"quality": 95} if mode == "CMYK" else {}))
+    expected = np.asarray(photo.convert("RGB")).astype(int)
+    pixels = decoder.decode(content).pixels
+    assert pixels.shape == expected.shape
+    assert np.abs(pixels - expected).mean() < 4
+
+
+def test_sixteen_bit_grey_keeps_its_brightness(decoder: Decoder) -> None:
+    ramp = np.linspace(0, 65535, 64 * 32).astype(np.uint16).reshape(32, 64)
+    pixels = decoder.decode(encoded(Image.fromarray(ramp), "PNG")).pixels
+    assert np.abs(pixels[..., 0].astype(int) - ramp // 256).max() <= 1
+
+
+def test_transparency_lies_on_white(decoder: Decoder) -> None:
+    clear = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
+    assert (decoder.decode(encoded(clear, "PNG")).pixels == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_the_first_frame_of_an_animation_is_taken(decoder: Decoder, kind: str) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
+    content = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert (np.abs(decoder.decode(content).pixels.astype(int) - [255, 0, 0]) < 12).all()
+
+
+def test_a_single_pixel_is_an_image(decoder: Decoder) -> None:
+    assert decoder.decode(encoded(Image.new("RGB", (1, 1)), "PNG")).pixels.shape == (1, 1, 3)
+
+
+def test_nothing_is_empty(decoder: Decoder) -> None:
+    assert code_of(decoder, b"") is ErrorCode.EMPTY
+
+
+@pytest.mark.parametrize("content", [b"hello, world", b"\x00" * 64, b"<!doctype html><html>", b"PK\x03\x04"])
+def test_what_is_no_image_is_said_to_be_none(decoder: Decoder, content: bytes) -> None:
+    assert code_of(decoder, content) is ErrorCode.NOT_AN_IMAGE
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG2000", "ICO"])
+def test_an_image_of_a_format_not_allowed_is_refused_by_name(decoder: Decoder, kind: str) -> None:
+    assert code_of(decoder, encoded(little_photo(), kind)) is ErrorCode.UNSUPPORTED_FORMAT
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_a_file_cut_short_is_truncated_and_never_half_grey(decoder: Decoder, kind: str, share: float) -> None:
+    content = encoded(little_photo(640, 480), kind)
+    assert code_of(decoder, content[: int(len(content) * share)]) is ErrorCode.TRUNCATED
+
+
+def test_a_progressive_photo_cut_short_is_truncated(decoder: Decoder) -> None:
+    content = encoded(little_photo(640, 480), "JPEG", progressive=True)
+    assert code_of(decoder, content[: len(content) * 2 // 3]) is ErrorCode.TRUNCATED
+
+
+def test_a_whole_file_with_damaged_data_has_failed_to_decode(decoder: Decoder) -> None:
+    content = bytearray(encoded(little_photo(640, 480), "PNG"))
+    middle = len(content) // 2
+    content[middle : middle + 2000] = bytes(2000)
+    assert code_of(decoder, bytes(content)) is ErrorCode.DECODE_FAILED
+
+
+def test_a_huge_size_is_refused_from_the_header(decoder: Decoder) -> None:
+    assert code_of(decoder, png_header(60_000, 60_000)) is ErrorCode.TOO_MANY_PIXELS
+
+
+def test_a_huge_webp_is_refused_from_the_header(decoder: Decoder) -> None:
+    header = b"RIFF\x16\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00" + bytes(4) + (16_000).to_bytes(3, "little") * 2
+    assert code_of(decoder, header) is ErrorCode.TOO_MANY_PIXELS
+
+
+def test_more_bytes_than_the_limit_are_too_large() -> None:
+    content = encoded(little_photo(), "PNG")
+    with Decoder(DecodeLimits(max_bytes=len(content) - 1)) as decoder:
+        assert code_of(decoder, content) is ErrorCode.TOO_LARGE
+        assert decoder.pid is None  # refused before a child was even started
+
+
+def test_more_memory_than_the_limit_is_too_large() -> None:
+    limits = DecodeLimits(max_pixels=10**9, memory_bytes=200 * 2**20)
+    with Decoder(limits) as decoder:
+        assert code_of(decoder, png_header(20_000, 20_000)) is ErrorCode.TOO_LARGE
+        assert decoder.decode(encoded(little_photo(), "PNG")).pixels.shape == (32, 48, 3)
+
+
+def test_a_decoder_killed_while_idle_is_replaced_unseen(decoder: Decoder) -> None:
+    content = encoded(little_photo(), "PNG")
+    decoder.decode(content)
+    first = decoder._child
+    assert first is not None
+    first.kill()
+    first.wait()
+    assert decoder.decode(content).pixels.shape == (32, 48, 3)
+    assert decoder.pid != first.pid
+
+
+def test_a_decoder_killed_in_mid_decode_costs_that_image_alone(decoder: Decoder) -> None:
+    content = encoded(little_photo(), "PNG")
+    decoder.decode(content)
+    child = decoder.pid
+    assert child is not None
+    os.kill(child, signal.SIGSTOP)  # it takes the image and never answers
+    killer = threading.Timer(0.2, os.kill, (child, signal.SIGKILL))
+    killer.start()
+    assert code_of(decoder, content) is ErrorCode.DECODER_CRASHED
+    killer.join()
+    assert decoder.decode(content).pixels.shape == (32, 48, 3)
+
+
+def test_a_decoder_that_hangs_is_ended_at_the_time_limit() -> None:
+    content = encoded(little_photo(), "PNG")
+    with Decoder(replace(DecodeLimits(), seconds=5.0)) as decoder:
+        decoder.decode(content)
+        child = decoder.pid
+        assert child is not None
+        decoder.limits = replace(decoder.limits, seconds=0.2)
+        os.kill(child, signal.SIGSTOP)
+        assert code_of(decoder, content) is ErrorCode.DECODE_TIMEOUT
+        decoder.limits = replace(decoder.limits, seconds=5.0)
+        assert decoder.decode(content).pixels.shape == (32, 48, 3)
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+
+
+def test_a_decoder_past_its_processor_time_is_a_timeout(decoder: Decoder) -> None:
+    content = encoded(little_photo(), "PNG")
+    decoder.decode(content)
+    child = decoder.pid
+    assert child is not None
+    os.kill(child, signal.SIGSTOP)  # it takes the image and never answers
+    killer = threading.Timer(0.2, _end_by_processor_time, (child,))
+    killer.start()
+    assert code_of(decoder, content) is ErrorCode.DECODE_TIMEOUT
+    killer.join()
+    assert decoder.decode(content).pixels.shape == (32, 48, 3)
+
+
+def _end_by_processor_time(child: int) -> None:
+    os.kill(child, signal.SIGXCPU)  # what the kernel sends at RLIMIT_CPU; pending until the child goes on
+    os.kill(child, signal.SIGCONT)
+
+
+@linux_only
+def test_the_child_lives_within_limits_and_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHIELD_SECRET_KEY", "for no eyes but ours")
+    with Decoder(DecodeLimits(memory_bytes=2**30)) as decoder:
+        decoder.decode(encoded(little_photo(), "PNG"))
+        facts = Path(f"/proc/{decoder.pid}")
+        assert b"SHIELD_SECRET_KEY" not in (facts / "environ").read_bytes()
+        limits = (facts / "limits").read_text()
+    soft = {line[:25].strip(): line[25:].split()[0] for line in limits.splitlines()}
+    assert soft["Max address space"] == str(2**30)
+    assert soft["Max core file size"] == soft["Max file size"] == "0"
+    assert soft["Max open files"] == "32"
+    assert 0 < int(soft["Max cpu time"]) <= 20
+
+
+def test_a_forked_process_gets_a_child_of_its_own(decoder: Decoder) -> None:
+    content = encoded(little_photo(), "PNG")
+    decoder.decode(content)
+    before = decoder.pid
+    forked = os.fork()
+    if forked == 0:
+        worked = decoder.decode(content).pixels.shape == (32, 48, 3) and decoder.pid != before
+        decoder.close()
+        os._exit(0 if worked else 1)
+    _, ended = os.waitpid(forked, 0)
+    assert os.waitstatus_to_exitcode(ended) == 0
+    assert decoder.decode(content).pixels.shape == (32, 48, 3)
+    assert decoder.pid == before
+
+
+def test_a_pool_answers_in_order_with_bad_images_in_between() -> None:
+    sizes = [(40 + index, 20) for index in range(12)]
+    contents = [encoded(little_photo(*size), "PNG") for size in sizes]
+    contents[3], contents[7] = b"", b"nothing"
+    pool = DecoderPool(3)
+    try:
+        answers = list(pool.decode_all(contents))
+    finally:
+        pool.close()
+    told = [answer.code if isinstance(answer, ImageError) else answer.pixels.shape[1] for answer in answers]
+    assert told == [40, 41, 42, ErrorCode.EMPTY, 44, 45, 46, ErrorCode.NOT_AN_IMAGE, 48, 49, 50, 51]

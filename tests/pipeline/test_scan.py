@@ -1,0 +1,155 @@
+"""The one door: order, isolation, batches, crops, views."""
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import scan as scan_module
+from pipeline.engine import Floats
+from pipeline.results import ErrorCode
+from pipeline.scan import Scanner, ScannerSettings, calibrated
+from pipeline.weights import Calibration
+from tests.pipeline.photos import COLLINS, GROUP, HOPPER, LANDSCAPE, encoded, little_photo
+
+PHOTOS = [path.read_bytes() for path in (COLLINS, LANDSCAPE, GROUP, HOPPER)]
+
+
+@pytest.fixture(scope="module")
+def scanner() -> Iterator[Scanner]:
+    with Scanner(ScannerSettings(view_side=200)) as scanner:
+        yield scanner
+
+
+def test_scans_come_in_the_order_of_the_images_and_bad_ones_harm_nobody(scanner: Scanner) -> None:
+    images = [b"", PHOTOS[0], b"no image", PHOTOS[1], PHOTOS[2], PHOTOS[3][:5000], PHOTOS[3]]
+    scans = scanner.scan(images)
+    codes = [scan.error and scan.error.code for scan in scans]
+    assert codes == [ErrorCode.EMPTY, None, ErrorCode.NOT_AN_IMAGE, None, None, ErrorCode.TRUNCATED, None]
+    assert [len(scan.faces) for scan in scans] == [0, 1, 0, 0, 6, 0, 1]
+    for content, scan in zip(images, scans, strict=True):
+        assert (scan.image is None) == (scan.error is not None)
+        if scan.image:
+            assert scan.image.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_an_image_scores_among_others_as_it_does_alone(scanner: Scanner) -> None:
+    together = scanner.scan(PHOTOS)
+    for content, scan in zip(PHOTOS, together, strict=True):
+        (alone,) = scanner.scan([content])
+        assert [face.score for face in scan.faces] == pytest.approx([face.score for face in alone.faces], abs=1e-3)
+
+
+def test_nothing_to_scan_gives_nothing(scanner: Scanner) -> None:
+    assert scanner.scan([]) == []
+
+
+def test_the_score_of_an_image_is_that_of_its_worst_face(scanner: Scanner) -> None:
+    landscape, group = scanner.scan(PHOTOS[1:3])
+    assert landscape.score is None
+    assert landscape.faces == ()
+    assert group.score == max(face.score for face in group.faces)
+    assert all(0 <= face.score <= 1 for face in group.faces)
+
+
+def test_crops_of_many_images_share_full_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    with Scanner(ScannerSettings(batch=5)) as scanner:
+        run = scanner._classifier.run
+
+        def counting(pixels: Floats) -> list[Floats]:
+            seen.append(len(pixels))
+            return run(pixels)
+
+        monkeypatch.setattr(scanner._classifier, "run", counting)
+        scans = scanner.scan([PHOTOS[0], PHOTOS[2], PHOTOS[3], PHOTOS[2]])
+    assert [len(scan.faces) for scan in scans] == [1, 6, 1, 6]
+    assert seen == [5, 5, 4]
+
+
+def test_pixels_are_held_for_one_group_of_images_at_a_time(scanner: Scanner, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = scanner.scan(PHOTOS)
+    monkeypatch.setattr(scan_module, "GROUP_PIXELS", 1)  # every image is a group of its own
+    apart = scanner.scan(PHOTOS)
+    assert [len(scan.faces) for scan in apart] == [len(scan.faces) for scan in usual]
+    assert [scan.image for scan in apart] == [scan.image for scan in usual]
+
+
+def test_a_rotated_photo_is_measured_upright(scanner: Scanner) -> None:
+    with Image.open(HOPPER) as photo:
+        upright_size = photo.size
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        turned = encoded(photo.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif)
+    upright, rotated = scanner.scan([HOPPER.read_bytes(), turned])
+    assert rotated.image is not None
+    assert (rotated.image.width, rotated.image.height) == upright_size
+    assert rotated.faces[0].box.left == pytest.approx(upright.faces[0].box.left, abs=4)
+
+
+def test_the_view_is_small_upright_and_without_metadata(scanner: Scanner) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "where I live"
+    content = encoded(little_photo(800, 400), "JPEG", exif=exif)
+    (scan,) = scanner.scan([content])
+    assert scan.view is not None
+    assert b"where I live" in content
+    assert b"where I live" not in scan.view
+    with Image.open(io.BytesIO(scan.view)) as view:
+        assert view.format == "JPEG"
+        assert view.size == (100, 200)
+        assert not view.getexif()
+
+
+def test_a_small_image_is_not_enlarged_for_its_view(scanner: Scanner) -> None:
+    (scan,) = scanner.scan([encoded(little_photo(48, 32), "PNG")])
+    assert scan.view is not None
+    with Image.open(io.BytesIO(scan.view)) as view:
+        assert view.size == (48, 32)
+
+
+def test_a_file_that_is_a_crop_is_one_face_as_large_as_itself() -> None:
+    with Scanner(ScannerSettings(crops=True)) as scanner:
+        landscape, portrait, bad = scanner.scan([PHOTOS[1], PHOTOS[0], b"x"])
+    assert landscape.image is not None
+    (face,) = landscape.faces
+    assert (face.box.width, face.box.height) == (landscape.image.width, landscape.image.height)
+    assert (face.detection_score, face.landmarks, landscape.view) == (1.0, (), None)
+    assert len(portrait.faces) == 1
+    assert bad.error is not None
+
+
+def test_a_result_is_json_in_the_agreed_shape(scanner: Scanner) -> None:
+    good, bad = (json.loads(json.dumps(scan.as_json())) for scan in scanner.scan([PHOTOS[0], b""]))
+    assert set(good) == {"score", "faces", "image", "model", "error"}
+    assert set(good["faces"][0]) == {"box", "detection_score", "score", "landmarks"}
+    assert set(good["faces"][0]["box"]) == {"left", "top", "width", "height"}
+    assert len(good["faces"][0]["landmarks"]) == 6
+    assert set(good["image"]) == {"width", "height", "format", "sha256"}
+    assert good["model"] == {
+        "name": scanner.card.name,
+        "version": scanner.card.version,
+        "weights_sha256": scanner.card.weights_sha256,
+    }
+    assert good["error"] is None
+    assert bad == {
+        "score": None,
+        "faces": [],
+        "image": None,
+        "model": good["model"],
+        "error": {"code": "empty", "detail": "the file has 0 bytes"},
+    }
+
+
+def test_calibration_is_platt_scaling_and_never_overflows() -> None:
+    assert calibrated(0.0, Calibration()) == 0.5
+    assert calibrated(2.0, Calibration(temperature=2.0, bias=-1.0)) == 0.5
+    assert calibrated(3.0, Calibration(temperature=1.5, bias=0.5)) == pytest.approx(1 / (1 + math.exp(-2.5)))
+    assert (calibrated(1e9, Calibration()), calibrated(-1e9, Calibration())) == (1.0, 0.0)
+    assert np.all(np.diff([calibrated(x, Calibration()) for x in range(-20, 20)]) > 0)

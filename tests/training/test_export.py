@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.classifier import efficientnet_lite0
+from pipeline.engine import OnnxEngine, TorchEngine
+from pipeline.weights import WeightsCard, WeightsError, load_card
+from training.export import write_model
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> WeightsCard:
+    torch.manual_seed(0)
+    state = efficientnet_lite0(input_size=SIZE).state_dict()
+    return load_card(write_model(state, SIZE, tmp_path_factory.mktemp("models"), {"version": "9.9.9", "margin": 0.2}))
+
+
+def test_both_engines_run_what_is_exported_to_the_same_logits(card: WeightsCard) -> None:
+    assert (card.version, card.input_size, card.margin) == ("9.9.9", SIZE, 0.2)
+    pixels = np.random.default_rng(0).normal(size=(3, 3, SIZE, SIZE)).astype(np.float32)
+    by_onnx, by_torch = OnnxEngine(card).run(pixels)[0], TorchEngine(card, device="cpu").run(pixels)[0]
+    assert by_onnx.shape == (3, 1)
+    assert by_onnx.std() > 0
+    np.testing.assert_allclose(by_onnx, by_torch, atol=1e-4)
+
+
+def test_the_onnx_file_names_no_file_of_the_machine(card: WeightsCard) -> None:
+    assert str(Path.cwd()).encode() not in card.file("onnx").read_bytes()
+
+
+def test_a_changed_file_is_refused(card: WeightsCard) -> None:
+    weights = card.file("onnx")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole + b"\0")
+    with pytest.raises(WeightsError, match="not the file its card describes"):
+        OnnxEngine(card)
+    weights.write_bytes(whole)

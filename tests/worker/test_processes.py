@@ -1,0 +1,134 @@
+"""Workers as processes: what becomes of a job when messages, workers or Redis go missing."""
+
+import signal
+import sqlite3
+import subprocess
+
+from shield.models import Job
+from tests.worker.conftest import House, RedisServer, Workers, publish, stop, wait_until
+
+
+def test_given_a_message_that_was_lost_when_a_worker_is_idle_then_it_finds_the_chunk(
+    house: House, server: RedisServer, workers: Workers
+) -> None:
+    server.start()
+    workers.start()
+    wait_until(lambda: "celery@" in workers.log() and "ready." in workers.log())
+    job = house.submit(b"face 1", b"none 2")  # and no message is sent
+    wait_until(lambda: house.ended(job))
+    assert house.outcomes(job) == ["fake", "no_face"]
+    assert server.waiting("interactive") == 0
+
+
+def test_given_no_poll_when_messages_arrive_then_their_chunks_are_scanned(
+    house: House, server: RedisServer, workers: Workers
+) -> None:
+    server.start()
+    workers.start(SHIELD_LEASE_POLL_SECONDS="3600")
+    wait_until(lambda: "ready." in workers.log())
+    job = house.submit(*[b"face %d" % n for n in range(9)])
+    assert publish(house, server) == 3
+    wait_until(lambda: house.ended(job))
+    assert house.outcomes(job) == ["fake"] * 9
+    wait_until(lambda: server.waiting("bulk") == 0)
+
+
+def test_given_no_redis_at_the_start_then_a_worker_scans_and_consumes_when_redis_comes(
+    house: House, server: RedisServer, workers: Workers
+) -> None:
+    first = house.submit(b"face 1")
+    workers.start()
+    wait_until(lambda: house.ended(first))
+    server.start()
+    second = house.submit(b"face 2")
+    assert publish(house, server) == 2
+    wait_until(lambda: house.ended(second) and server.waiting("interactive") == 0)
+
+
+def test_given_a_job_under_way_when_its_worker_is_killed_then_it_ends_with_every_item_once(
+    house: House, server: RedisServer, workers: Workers
+) -> None:
+    server.start()
+    job = house.submit(*[b"slow %d" % n for n in range(16)])
+    publish(house, server)
+    first = workers.start()
+    wait_until(lambda: house.job(job).done > 0)
+    assert stop(first, signal.SIGKILL) == -signal.SIGKILL
+    assert not house.ended(job)
+    assert any(chunk.state == "leased" for chunk in house.chunks(job))
+    workers.start()
+    wait_until(lambda: house.ended(job), meanwhile=house.sweep)
+    house.check()
+    assert house.outcomes(job) == ["fake"] * 16
+    assert [len(item.faces) for item in house.items(job)] == [1] * 16
+
+
+def test_given_an_image_that_kills_workers_then_it_is_poison_and_its_neighbours_are_scanned(
+    house: House, server: RedisServer, workers: Workers
+) -> None:
+    job = house.submit(b"face 1", b"kill 2", b"face 3", b"none 4")
+    other = house.submit(b"face 5", b"face 6")  # taken as company by the worker that dies
+    process = workers.start()
+    deaths = 0
+
+    def start_again() -> None:
+        nonlocal process, deaths
+        house.sweep()
+        if process.poll() is not None:
+            deaths += 1
+            process = workers.start()
+
+    wait_until(lambda: house.ended(job) and house.ended(other), meanwhile=start_again)
+    house.check()
+    assert house.outcomes(job) == ["fake", "poison", "fake", "no_face"]
+    assert house.outcomes(other) == ["fake", "fake"]
+    assert deaths == 5  # two until the chunk is split, three on the single
+
+
+def test_given_a_job_under_way_when_the_worker_is_told_to_stop_then_nothing_stays_leased_and_nobody_is_blamed(
+    house: House, server: RedisServer, workers: Workers
+) -> None:
+    server.start()
+    job = house.submit(*[b"slow %d" % n for n in range(40)])
+    publish(house, server)
+    process = workers.start()
+    wait_until(lambda: house.job(job).done > 0)
+    assert stop(process) == 0
+    assert {chunk.state for chunk in house.chunks(job)} <= {"ready", "done"}
+    assert {chunk.deaths for chunk in house.chunks(job)} == {0}
+    assert set(house.outcomes(job)) == {"fake", "pending"}
+    house.check()
+
+
+def test_given_the_house_process_then_it_relays_and_sweeps_and_outlives_redis(
+    house: House, server: RedisServer, workers: Workers
+) -> None:
+    job = house.submit(b"face 1")
+    process = workers.start("worker", "house")
+    wait_until(lambda: "relay waits" in workers.log())
+    server.start()
+    wait_until(lambda: "relay works again" in workers.log())
+    assert server.waiting("interactive") == 1
+    expire(house, job)
+    wait_until(lambda: house.chunks(job)[0].state == "ready")
+    assert house.chunks(job)[0].deaths == 1
+    assert workers.log().count("relay waits") == 1
+    assert stop(process) == 0
+
+
+def expire(house: House, job: Job) -> None:
+    """As a worker leaves it that leased the job's chunk and died long ago."""
+    with sqlite3.connect(house.config.home / "shield.db") as connection:
+        connection.execute(
+            "update chunk set state = 'leased', lease_token = 'x', lease_until = '2020-01-01 00:00:00.000000'"
+            " where job_id = ?",
+            (job.id,),
+        )
+        connection.execute("update item set state = 'leased' where job_id = ?", (job.id,))
+    connection.close()
+
+
+def test_given_no_redis_url_then_a_worker_says_what_to_do(house: House, workers: Workers) -> None:
+    process: subprocess.Popen[bytes] = workers.start("worker", "house", SHIELD_REDIS_URL="")
+    assert process.wait() == 2
+    assert "SHIELD_REDIS_URL is empty. `python -m shield up` starts" in workers.log()

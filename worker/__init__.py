@@ -1,0 +1,1 @@
+"""Workers: lease chunks, fetch, scan and record; and the house chores, relay and sweep."""

@@ -1,0 +1,84 @@
+"""The scan worker: a Celery app whose one task hands chunk ids to the scan loop.
+
+Pool solo: the networks use every core themselves, and a forked pool would load them twice. SIGTERM lets the batch in
+hand finish, gives back what is leased and not yet scanned, and ends the process.
+"""
+
+import logging
+from typing import Any
+
+from celery import Celery, signals
+
+from pipeline.weights import WeightsCard
+from shield import policies
+from shield.blobs import LocalBlobs
+from shield.db import Database
+from shield.errors import SettingsError
+from shield.outbox import SCAN
+from shield.policy import Policy
+from shield.queue import LANES, celery_app
+from shield.settings import Settings
+from worker.loop import ScanLoop
+from worker.scan import Scanner, Scanning
+
+log = logging.getLogger(__name__)
+
+
+def run(scanner: Scanner, card: WeightsCard, config: Settings) -> int:
+    """Scan until SIGTERM or SIGINT; the exit code. Redis may come and go, or not be there at all.
+
+    Raises SettingsError without SHIELD_REDIS_URL, StorageUnavailable when the database cannot be reached at the start.
+    """
+    database = Database(config.database)
+    scanning = Scanning(database, LocalBlobs(config.blob_folder), scanner, register(database, card), config)
+    loop = ScanLoop(scanning, config.lease_poll_seconds)
+    app = scan_app(loop, broker(config))
+
+    def stop(**_: Any) -> None:
+        loop.stop()
+
+    signals.worker_shutting_down.connect(stop, weak=False)
+    signals.setup_logging.connect(_keep_logging, weak=False)
+    worker = app.Worker(pool="solo", queues=list(LANES), without_gossip=True, without_mingle=True, quiet=True)
+    log.info("ready: %s %s", card.name, card.version)
+    loop.start()
+    try:
+        worker.start()
+    finally:
+        loop.stop()
+        loop.join()
+        database.close()
+    return int(worker.exitcode or 0)
+
+
+def scan_app(loop: ScanLoop, redis_url: str) -> Celery:
+    """The Celery app with its one task, which returns when the loop has dealt with the chunk."""
+    app = celery_app(redis_url)
+
+    @app.task(name=SCAN)
+    def scan(chunk_id: str) -> None:
+        loop.ask(chunk_id)
+
+    return app
+
+
+def register(database: Database, card: WeightsCard) -> Policy:
+    """Note which classifier this worker runs; the default policy that it brings along."""
+    with database.write() as session:
+        policies.register_weights(
+            session, card.weights_sha256, card.name, card.version, card.thresholds["fake"], card.thresholds["suspect"]
+        )
+        return policies.default_policy(session, card.weights_sha256)
+
+
+def broker(config: Settings) -> str:
+    """The URL of Redis. Raises SettingsError when there is none."""
+    if not config.redis_url:
+        raise SettingsError(
+            "SHIELD_REDIS_URL is empty. `python -m shield up` starts a Redis of its own and tells its children"
+        )
+    return config.redis_url
+
+
+def _keep_logging(**_: Any) -> None:
+    """Being connected is enough: Celery then leaves this process's logging as it is."""
