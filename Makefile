@@ -19,7 +19,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv ## scan the sample photos through the whole system and print the verdicts
-	@.venv/bin/python -m shield demo
+	@.venv/bin/python samples/demo.py
 
 up: .venv ## start the system and keep it running; Ctrl-C stops it
 	@.venv/bin/python -m shield up
@@ -31,10 +31,10 @@ lint: .venv-dev ## check style and format (mend with: .venv-dev/bin/ruff check -
 	$(DEV)/ruff format --check
 
 types: .venv-dev .venv-training ## check types, strictly
-	$(DEV)/mypy api shield worker pipeline migrations clients/python tests \
+	$(DEV)/mypy api shield worker pipeline migrations clients/python samples/demo.py tests \
 	    --exclude '^tests/training/' --exclude '^tests/pipeline/test_torch_'
 ifneq ($(PYTHON311),)
-	$(TRAINING)/mypy training $(TORCH_TESTS)
+	$(TRAINING)/mypy training samples/make.py $(TORCH_TESTS)
 endif
 
 imports: .venv-dev

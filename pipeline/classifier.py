@@ -2,9 +2,9 @@
 
 Needed for training, for the CUDA engine and as the reference of the ONNX file; the CPU engine never imports it.
 
-Source: Tan and Le, "EfficientNet" (arXiv:1905.11946); the Lite variant (TensorFlow, 2020) drops squeeze-and-excitation
-and takes ReLU6 for swish, which CPUs run faster and quantise better. Blocks and names are those of efficientnet-pytorch,
-so its ImageNet weights load with every key matched.
+Source: Tan and Le, "EfficientNet" (arXiv:1905.11946); the Lite variant (TensorFlow, 2020) drops
+squeeze-and-excitation and takes ReLU6 for swish, which CPUs run faster and quantise better. Blocks and names are those
+of efficientnet-pytorch, so its ImageNet weights load with every key matched.
 """
 
 from pathlib import Path
@@ -55,7 +55,7 @@ def efficientnet_lite0(classes: int = 1, input_size: int = 160, dropout: float =
 
 
 def load_classifier(weights: Path, input_size: int) -> nn.Module:
-    """The classifier with the weights of a safetensors file (fp16 or fp32), as float32 in eval mode, every key matched."""
+    """The classifier with the weights of a safetensors file (fp16 or fp32): float32, eval mode, every key matched."""
     model = efficientnet_lite0(input_size=input_size)
     state = load_file(weights)
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()}, strict=True)

@@ -68,7 +68,9 @@ class WeightsCard:
         if not path.is_file():
             raise WeightsError(f"{path} is missing: export it again, or restore it from the repository")
         if sha256_of(path) != self.files[kind]["sha256"]:
-            raise WeightsError(f"{path} is not the file its card describes: restore it, or export file and card together")
+            raise WeightsError(
+                f"{path} is not the file its card describes: restore it, or export file and card together"
+            )
         return path
 
     @property

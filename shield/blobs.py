@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -9,6 +10,7 @@ from typing import BinaryIO, Protocol
 from shield.errors import BlobMissing
 
 PART = 1024 * 1024  # bytes copied at a time
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class TooLarge(Exception):
@@ -51,7 +53,7 @@ class MemoryBlobs:
 
 
 class LocalBlobs:
-    """Blobs as files, two levels of folders by hash. A file appears under its name only when it is whole and on disk."""
+    """Blobs as files, two levels of folders by hash. A file has its name only once it is whole and on disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -88,7 +90,7 @@ class LocalBlobs:
 
     def path(self, sha256: str) -> Path:
         """Where a blob lies. Raises ValueError when this is not a sha256, so that no name leads elsewhere."""
-        if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
+        if SHA256.fullmatch(sha256) is None:
             raise ValueError(f"not a sha256: {sha256!r}")
         return self.folder / sha256[:2] / sha256[2:4] / sha256
 

@@ -53,7 +53,12 @@ def open_engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver begins nothing by itself
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_SECONDS * 1000}"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={BUSY_SECONDS * 1000}",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -106,7 +111,8 @@ def now(session: Session) -> datetime:
     """The clock that leases are measured by: the database's on PostgreSQL, this process's on SQLite."""
     if session.get_bind().dialect.name == "sqlite":
         return datetime.now(UTC)
-    return session.execute(select(func.clock_timestamp())).scalar_one().astimezone(UTC)
+    moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return moment.astimezone(UTC)
 
 
 def new_id(prefix: str) -> str:

@@ -179,7 +179,9 @@ def _write(session: Session, chunk_id: str, outcome: Outcome) -> tuple[str, ...]
     if not isinstance(outcome, Scanned):
         return ("failed",)
     if outcome.faces:
-        session.execute(insert(Face), [_face_row(outcome.item_id, account_id, n, f) for n, f in enumerate(outcome.faces)])
+        session.execute(
+            insert(Face), [_face_row(outcome.item_id, account_id, n, f) for n, f in enumerate(outcome.faces)]
+        )
     return ("done", str(outcome.judgement.verdict))
 
 
@@ -208,7 +210,7 @@ def _close_chunk(session: Session, chunk_id: str) -> None:
 
 
 def release(session: Session, held: Lease) -> None:
-    """Give a chunk back unscanned, without blame: a worker that stops cleanly. Nothing happens when the lease is lost."""
+    """Give a chunk back unscanned, without blame, for a worker that stops cleanly. A lost lease changes nothing."""
     chunk = session.scalars(
         select(Chunk)
         .where(Chunk.id == held.chunk_id, Chunk.lease_token == held.token, Chunk.state == ChunkState.LEASED)

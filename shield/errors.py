@@ -1,13 +1,13 @@
 """What can go wrong, by name. Every error carries a stable `code` that clients may rely on.
 
-    ShieldError
-    ├── InvalidSubmission    422  the body is well-formed but cannot become a job
-    ├── NotFound             404  no such thing in this account
-    ├── Unauthorised         401  no key, an unknown key, a revoked key, a spent link
-    ├── StorageUnavailable   503  the database cannot take the work: try again
-    ├── BlobMissing          500  a stored object is gone
-    ├── FetchFailed          --   an item's source could not be fetched: ends the item, not the request
-    └── SettingsError        --   a setting does not fit: refuse to start
+ShieldError
+├── InvalidSubmission    422  the body is well-formed but cannot become a job
+├── NotFound             404  no such thing in this account
+├── Unauthorised         401  no key, an unknown key, a revoked key, a spent link
+├── StorageUnavailable   503  the database cannot take the work: try again
+├── BlobMissing          500  a stored object is gone
+├── FetchFailed          --   an item's source could not be fetched: ends the item, not the request
+└── SettingsError        --   a setting does not fit: refuse to start
 """
 
 

@@ -30,7 +30,8 @@ class NewItem:
 def submit(session: Session, account_id: str, items: Sequence[NewItem], chunk_items: int, name: str = "") -> Job:
     """Make a job of these items; durable when the session's transaction commits.
 
-    A job of one chunk takes the interactive lane: somebody is waiting. Raises InvalidSubmission when there are no items.
+    A job of one chunk takes the interactive lane: somebody is waiting. Raises InvalidSubmission without
+    items.
     """
     if not items:
         raise InvalidSubmission("a job needs at least one item", "/items")
@@ -170,9 +171,7 @@ def cancel(session: Session, account_id: str, job_id: str) -> Job:
         .returning(Item.id)
     ).all()
     session.execute(
-        update(Job)
-        .where(Job.id == job.id, Job.state.in_(sources(JobState.CANCELING)))
-        .values(state=JobState.CANCELING)
+        update(Job).where(Job.id == job.id, Job.state.in_(sources(JobState.CANCELING))).values(state=JobState.CANCELING)
     )
     count(session, job.id, canceled=len(canceled))
     session.refresh(job)

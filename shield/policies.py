@@ -31,5 +31,7 @@ def default_policy(session: Session, weights_sha256: str) -> Policy:
     """The policy that the weights card brings along: its thresholds, named by name and version of the weights."""
     weights = session.get_one(Weights, weights_sha256)
     return Policy(
-        version=f"default/{weights.name}-{weights.version}", fake=weights.fake_threshold, suspect=weights.suspect_threshold
+        version=f"default/{weights.name}-{weights.version}",
+        fake=weights.fake_threshold,
+        suspect=weights.suspect_threshold,
     )

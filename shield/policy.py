@@ -10,7 +10,7 @@ from shield.states import Verdict
 
 @dataclass(frozen=True, slots=True)
 class FaceFacts:
-    """A face as it was measured. Box in pixels of the upright image; scores in [0, 1], `score` is calibrated P(fake)."""
+    """A face as measured: box in pixels of the upright image, scores in [0, 1], `score` calibrated P(fake)."""
 
     left: float
     top: float

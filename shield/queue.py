@@ -59,7 +59,7 @@ class CeleryQueue:
         self.app = celery_app(url)
 
     def publish(self, messages: list[Message]) -> int:
-        """Send each as a task by name to its lane; stops at the first that fails, without waiting for Redis to return."""
+        """Send each as a task by name to its lane; stops at the first that fails, waiting for no Redis to return."""
         count = 0
         for message in messages:
             try:
@@ -101,7 +101,6 @@ def celery_app(url: str) -> Celery:
         worker_prefetch_multiplier=1,
         worker_concurrency=1,
         worker_hijack_root_logger=False,
-        worker_soft_shutdown_timeout=30.0,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the SQL lease decides
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -113,6 +112,10 @@ def celery_app(url: str) -> Celery:
             "socket_connect_timeout": 2,
             "health_check_interval": 10,
             "global_keyprefix": "shield:",
+            "max_retries": 1,  # a sender does not wait for a Redis that is down; a worker's consumer tries for ever
+            "interval_start": 0,
+            "interval_step": 0.1,
+            "interval_max": 0.1,
             "queue_order_strategy": "priority",  # the interactive lane is looked at first
         },
     )

@@ -5,6 +5,7 @@ docs/settings.md lists them all; a test holds that page to this file.
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -23,7 +24,9 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="SQLAlchemy URL. Empty: SQLite in HOME/shield.db.")
     redis_url: str = Field("", description="Redis URL. Empty: the supervisor starts a server of its own.")
     blobs: str = Field("", description="Where objects are kept: a folder. Empty: HOME/blobs.")
-    secret_key: SecretStr = Field(SecretStr(""), description="Signs browser sessions. Empty: made once, in HOME/secret.")
+    secret_key: SecretStr = Field(
+        SecretStr(""), description="Signs browser sessions. Empty: made once, in HOME/secret."
+    )
 
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
@@ -41,15 +44,15 @@ class Settings(BaseSettings):
     relay_seconds: float = Field(1.0, gt=0, description="How often the relay publishes what the outbox holds.")
     lease_poll_seconds: float = Field(2.0, gt=0, description="How often an idle worker looks in SQL without a message.")
 
-    engine: str = Field("onnx", pattern="^(onnx|torch)$", description="What runs the networks: onnx (CPU) or torch.")
+    engine: Literal["onnx", "torch"] = Field("onnx", description="What runs the networks: onnx (CPU) or torch.")
     device: str = Field("cpu", description="Torch device of the torch engine: cpu, cuda, cuda:1.")
-    dtype: str = Field("float32", pattern="^(float32|float16|bfloat16)$", description="Number type of the torch engine.")
+    dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="Number type of the torch engine.")
     threads: int = Field(0, ge=0, description="CPU threads of the networks. 0: all cores.")
 
     fetch_timeout_seconds: float = Field(15.0, gt=0, description="Whole time that fetching one URL may take.")
     egress_allow_loopback: bool = Field(False, description="Development only: let image URLs reach this machine.")
 
-    log_format: str = Field("text", pattern="^(text|json)$", description="One line of text or of JSON an event.")
+    log_format: Literal["text", "json"] = Field("text", description="One line of text or of JSON an event.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
 
     @property

@@ -14,7 +14,7 @@ def training_transform(size: int) -> v2.Compose:
             v2.RandomHorizontalFlip(),
             v2.RandomResizedCrop(size, scale=(0.72, 1.0), ratio=(0.92, 1.08), antialias=True),
             v2.RandomApply([v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.25, hue=0.02)], p=0.6),
-            v2.RandomApply([v2.RandomGrayscale(p=1.0)], p=0.03),
+            v2.RandomApply([v2.RandomGrayscale(p=1.0)], p=0.12),
             v2.RandomApply([Rescale(0.4, 0.9)], p=0.2),
             v2.RandomApply([v2.GaussianBlur(5, sigma=(0.3, 1.5))], p=0.15),
             v2.RandomApply([v2.GaussianNoise(sigma=0.03)], p=0.1),  # a fraction of 255
@@ -39,5 +39,7 @@ class Rescale(torch.nn.Module):
         """uint8 [3, H, W] -> the same shape."""
         height, width = pixels.shape[-2:]
         fraction = float(torch.empty(1).uniform_(self.smallest, self.largest))
-        small = v2.functional.resize(pixels, [max(8, int(height * fraction)), max(8, int(width * fraction))], antialias=True)
+        small = v2.functional.resize(
+            pixels, [max(8, int(height * fraction)), max(8, int(width * fraction))], antialias=True
+        )
         return v2.functional.resize(small, [height, width], antialias=True)

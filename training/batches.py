@@ -38,7 +38,9 @@ def open_pools(config: TrainConfig, split: str) -> list[Pool]:
         pictures = open_pictures(Path(source.root))
         by_label = {label: [e for e in examples if e.label == label] for label in (0, 1)}
         kinds = (("real", 0, source.real), ("fake", 1, source.fake), ("blend", 0, source.blend))
-        pools += [Pool(by_label[label], pictures, kind, share) for kind, label, share in kinds if share and by_label[label]]
+        pools += [
+            Pool(by_label[label], pictures, kind, share) for kind, label, share in kinds if share and by_label[label]
+        ]
     return pools
 
 
@@ -53,7 +55,9 @@ class Batches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng((self.config.seed, step))
-        torch.manual_seed(int(rng.integers(2**31)))  # the transforms draw from torch's generator, the loader process's own
+        torch.manual_seed(
+            int(rng.integers(2**31))
+        )  # the transforms draw from torch's generator, the loader process's own
         kinds = rng.choice(len(self.pools), self.config.batch, p=self.shares / self.shares.sum())
         crops = [self.transform(_draw(self.pools[k], rng)) for k in kinds]
         labels = [0.0 if self.pools[k].kind == "real" else 1.0 for k in kinds]

@@ -27,7 +27,9 @@ def fit(labels: NDArray[np.int64], logits: NDArray[np.float32]) -> Calibration:
         gradient = inputs.T @ (weights * (scores - labels))
         curvature = (inputs * (weights * scores * (1 - scores))[:, None]).T @ inputs + 1e-9 * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
-        while _loss(labels, weights, inputs @ (slope_bias - step)) > _loss(labels, weights, inputs @ slope_bias) + 1e-12:
+        while (
+            _loss(labels, weights, inputs @ (slope_bias - step)) > _loss(labels, weights, inputs @ slope_bias) + 1e-12
+        ):
             step /= 2
         slope_bias -= step
         if np.abs(step).max() < 1e-9:

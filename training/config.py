@@ -19,7 +19,7 @@ class SourceConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """A training, whole. The learning rate warms up, stays at its peak, then decays over the last part (WSD schedule)."""
+    """A training, whole. The learning rate warms up, stays at its peak, then decays (a WSD schedule)."""
 
     sources: tuple[SourceConfig, ...]
     images: int = 100_000  # crops seen in all

@@ -50,6 +50,7 @@ class FolderPictures:
         self.root = root.resolve()
 
     def read(self, name: str) -> bytes:
+        """Read the file of this name."""
         path = (self.root / name).resolve()
         if not path.is_relative_to(self.root):
             raise DataError(f"{name} leads outside {self.root}")
@@ -68,6 +69,7 @@ class ZipPictures:
             self._bytes = {i.filename: archive.read(i) for i in archive.infolist() if not i.is_dir()}
 
     def read(self, name: str) -> bytes:
+        """Give the member of this name."""
         try:
             return self._bytes[name]
         except KeyError:
@@ -124,7 +126,9 @@ def check_sources(examples: list[Example]) -> None:
     seen = Counter((e.source, e.label) for e in examples)
     for source in {e.source for e in examples}:
         if not (seen[source, 0] and seen[source, 1]):
-            raise DataError(f"source {source} has {'no fakes' if seen[source, 0] else 'no real faces'}: add the other label")
+            raise DataError(
+                f"source {source} has {'no fakes' if seen[source, 0] else 'no real faces'}: add the other label"
+            )
 
 
 def decode_rgb(encoded: bytes, name: str) -> Pixels:

@@ -24,7 +24,9 @@ CARD = MODELS / "shield-lite0.json"
 TARGET_AUC = 0.90
 
 
-def crop_logits(engine: Engine, examples: list[Example], pictures: Pictures, progress: bool = False) -> NDArray[np.float32]:
+def crop_logits(
+    engine: Engine, examples: list[Example], pictures: Pictures, progress: bool = False
+) -> NDArray[np.float32]:
     """Logits [N] of face crops: each picture whole is the face, resized as a scan resizes its crops."""
     size = engine.card.input_size
     logits: list[NDArray[np.float32]] = []

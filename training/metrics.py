@@ -66,9 +66,7 @@ def ece(labels: Labels, scores: Scores, bins: int = 15) -> float:
     """Expected calibration error over equal-width bins (Guo et al. 2017, arXiv:1706.04599)."""
     _both(labels, scores)
     edges = np.minimum((scores * bins).astype(int), bins - 1)
-    gaps = [
-        abs(labels[edges == b].mean() - scores[edges == b].mean()) * (edges == b).mean() for b in np.unique(edges)
-    ]
+    gaps = [abs(labels[edges == b].mean() - scores[edges == b].mean()) * (edges == b).mean() for b in np.unique(edges)]
     return float(sum(gaps))
 
 

@@ -6,7 +6,6 @@ colour that is right on average only. They serve as sample fakes and as fakes fo
 
 import argparse
 import sys
-from functools import cache
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -15,10 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.detections import SCORE
-from pipeline.engine import OnnxEngine
-from pipeline.faces import DetectorSettings, FaceDetector
-from pipeline.weights import MODELS, WeightsError, load_card
+from pipeline.weights import WeightsError
 from training.data import DataError, Pixels, decode_rgb
+from training.facecrops import open_detector
 
 Floats = NDArray[np.float64]
 Blend = Literal["feather", "poisson"]
@@ -194,18 +192,11 @@ def swap_files(target: Path, source: Path, out: Path, blend: Blend = "feather") 
 
 def find_landmarks(pixels: Pixels, name: str) -> Floats:
     """The six landmarks [6, 2] of the largest face in a picture. Raises DataError, which names it, if there is none."""
-    found = _detector().find([pixels])[0]  # [K, 17]: left, top, right, bottom, landmarks, score
+    found = open_detector().find([pixels])[0]  # [K, 17]: left, top, right, bottom, landmarks, score
     if not len(found):
         raise DataError(f"{name}: no face found; choose a photo that shows a face from the front")
     largest = found[np.argmax((found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1]))]
     return largest[4:SCORE].reshape(6, 2).astype(np.float64)
-
-
-@cache
-def _detector() -> FaceDetector:
-    back, short = (OnnxEngine(load_card(MODELS / f"blazeface-{kind}.json")) for kind in ("back", "short"))
-    # The largest face is sought, and one coarse look finds its landmarks best; finer looks are for small faces.
-    return FaceDetector(back, short, DetectorSettings(scales=(256,)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

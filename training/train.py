@@ -69,7 +69,8 @@ def start(config: TrainConfig) -> State:
     model = imagenet_start(config.input_size, config.dropout)
     average = imagenet_start(config.input_size, config.dropout)
     average.load_state_dict(model.state_dict())
-    model, average = (m.to(config.device, memory_format=torch.channels_last) for m in (model, average))
+    for network in (model, average):
+        network.to(config.device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.peak_rate, weight_decay=config.weight_decay)
     return State(model, average.eval(), optimiser)
 
@@ -194,7 +195,9 @@ def _say(text: str) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("--config", type=Path, required=True, help="settings as JSON (training/configs/)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints; an unfinished run there is resumed")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for checkpoints; an unfinished run there is resumed"
+    )
     parser.add_argument("--images", type=int, help="crops to see in all, instead of the config's")
 
 

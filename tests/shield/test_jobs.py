@@ -21,9 +21,13 @@ def test_a_submission_writes_job_chunks_items_and_outbox_rows_together(database:
 
 
 def test_a_submission_that_fails_half_way_leaves_nothing(database: Database, account_id: str) -> None:
-    with pytest.raises(RuntimeError), database.write() as session:
-        submit(session, account_id, items=3)
-        raise RuntimeError
+    def fails_half_way() -> None:
+        with database.write() as session:
+            submit(session, account_id, items=3)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails_half_way()
     with database.read() as session:
         assert session.scalars(select(Item)).all() == []
         assert jobs.newest(session, account_id, 10) == []

@@ -31,5 +31,12 @@ def manifest(tmp_path: Path) -> Path:
 def config(manifest: Path) -> TrainConfig:
     source = SourceConfig(str(manifest), str(manifest.with_suffix("")), real=2, fake=2, blend=1)
     return TrainConfig(
-        sources=(source,), images=32, batch=8, input_size=64, checkpoint_every=2, validate_every=2, validate_crops=8, loaders=0
+        sources=(source,),
+        images=32,
+        batch=8,
+        input_size=64,
+        checkpoint_every=2,
+        validate_every=2,
+        validate_crops=8,
+        loaders=0,
     )

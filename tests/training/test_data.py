@@ -59,5 +59,5 @@ def test_a_name_never_leads_outside_its_root(manifest: Path) -> None:
 
 
 def test_what_is_no_picture_is_named() -> None:
-    with pytest.raises(DataError, match="x.jpg is not a picture"):
+    with pytest.raises(DataError, match=r"x\.jpg is not a picture"):
         decode_rgb(b"hello", "x.jpg")

@@ -21,7 +21,8 @@ def test_the_roc_runs_from_corner_to_corner_and_its_area_is_the_auc() -> None:
     labels, scores = rng.integers(0, 2, 500), rng.random(500).round(2)
     fpr, tpr = roc(labels, scores)
     assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
-    assert np.trapz(tpr, fpr) == pytest.approx(auc(labels, scores))
+    area = (np.diff(fpr) * (tpr[1:] + tpr[:-1]) / 2).sum()
+    assert area == pytest.approx(auc(labels, scores))
 
 
 def test_eer_and_tpr_of_a_known_case() -> None:

@@ -1,0 +1,43 @@
+"""Documentation as a tested contract: what is not written down does not exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from shield import __main__ as operator
+from shield.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+ROWS = dict(re.findall(r"^\| `SHIELD_([A-Z_]+)` \| (.+?) \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE))
+
+
+def shown(default: object) -> str:
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
+    text = str(default).lower() if isinstance(default, bool) else str(default)
+    return f"`{text}`" if text else "empty"
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    expected = {name.upper(): shown(field.default) for name, field in Settings.model_fields.items()}
+    assert {name: default for name, default in ROWS.items() if name != "DATA"} == expected
+
+
+def test_the_state_charts_are_those_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    operator.print_states()
+    assert capsys.readouterr().out == (ROOT / "docs" / "states.md").read_text()
+
+
+def test_every_target_of_the_makefile_that_the_readme_names_exists() -> None:
+    named = set(re.findall(r"`make ([a-z]+)`", (ROOT / "README.md").read_text()))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"demo", "test", "up"} <= named <= targets
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "samples" / "README.md"]
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
