@@ -3,6 +3,7 @@
 How a job's items are leased and recorded is shield.dispatch.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from shield.errors import InvalidSubmission, NotFound
 from shield.models import Chunk, Item, Job
 from shield.states import ChunkState, ItemState, JobState, Verdict, sources
 
+ITEM_ID = re.compile(r"itm_[0-9a-f]{27}_([0-9]{7})")
 PAGE = 500  # items read at a time while results are streamed
 
 
@@ -144,10 +146,10 @@ def results(database: Database, job: Job) -> Iterator[Item]:
 
 def ordinal_of(item_id: str) -> int:
     """The place of an item in its job, which its id ends with. Raises InvalidSubmission when this is no item's id."""
-    tail = item_id.rpartition("_")[2]
-    if not item_id.startswith("itm_") or not tail.isdigit():
+    found = ITEM_ID.fullmatch(item_id)
+    if found is None:
         raise InvalidSubmission(f"{item_id!r} is not an item's id", "/after")
-    return int(tail)
+    return int(found[1])
 
 
 def cancel(session: Session, account_id: str, job_id: str) -> Job:

@@ -10,7 +10,8 @@ from shield import __main__ as operator
 from shield.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-ROWS = dict(re.findall(r"^\| `SHIELD_([A-Z_]+)` \| (.+?) \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE))
+PAGE = (ROOT / "docs" / "settings.md").read_text()
+ROWS = dict(re.findall(r"^\| `SHIELD_([A-Z_]+)` \| (.+?) \|", PAGE, re.MULTILINE))
 
 
 def shown(default: object) -> str:

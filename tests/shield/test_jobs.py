@@ -65,6 +65,14 @@ def test_jobs_and_items_are_paged_by_the_last_id_seen(database: Database, accoun
         assert [i.ordinal for i in jobs.items(session, job, 3, after=page[-1].id)] == [3, 4]
 
 
+@pytest.mark.parametrize("after", ["", "itm_", "itm_x_²", "job_1", "itm_" + "0" * 27 + "_" + "9" * 20])
+def test_a_cursor_that_is_no_items_id_is_refused(database: Database, account_id: str, after: str) -> None:
+    with database.write() as session:
+        job = submit(session, account_id, items=1)
+        with pytest.raises(InvalidSubmission, match="is not an item's id"):
+            jobs.items(session, job, 3, after=after)
+
+
 def test_items_are_filtered_by_state_and_verdict(database: Database, account_id: str) -> None:
     with database.write() as session:
         job = submit(session, account_id, items=5, chunk_items=2)

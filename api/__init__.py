@@ -1,0 +1,1 @@
+"""The API: HTTP in, SQL rows out. No pixels, no networks."""

@@ -1,0 +1,80 @@
+"""The Flask application, put together."""
+
+from datetime import timedelta
+
+from flask import Flask, Response
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+
+from api import docs, entrance, errors, health, items, jobs, pages, schemas
+from api.auth import SESSION_DAYS, SessionCookies, form_token, secret_key
+from api.stores import Poker, Pulse, Stores
+from shield.blobs import LocalBlobs
+from shield.db import Database
+from shield.errors import SettingsError
+from shield.queue import CeleryQueue, Queue
+from shield.settings import Settings
+
+API_VERSION = "1.0.0"
+FIELD_MEMORY = 256 * 1024  # bytes of one text field, and of the multipart reader's buffer
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self';"
+        " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def create_app(settings: Settings, queue: Queue | None = None) -> Flask:
+    """The API over these settings. `queue` stands in for Redis in tests and single-process tools.
+
+    Raises SettingsError without a Redis URL, where no queue is given.
+    """
+    app = OpenAPI(
+        __name__,
+        info=Info(title="Deepfake Shield", version=API_VERSION, description="Scan images in bulk for face forgeries."),
+        security_schemes={"key": {"type": "http", "scheme": "bearer", "bearerFormat": "dfs_live_..."}},
+        doc_ui=False,
+        validation_error_model=schemas.Problem,
+        validation_error_callback=errors.invalid_request,
+    )
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.max_request_bytes,
+        MAX_FORM_PARTS=2 * settings.max_items + 10,  # a file and a custom_id an item, and the other fields
+        MAX_FORM_MEMORY_SIZE=FIELD_MEMORY,
+        SECRET_KEY=secret_key(settings),
+        SESSION_COOKIE_NAME="shield",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        PERMANENT_SESSION_LIFETIME=timedelta(days=SESSION_DAYS),
+    )
+    app.session_interface = SessionCookies()
+    database = Database(settings.database)
+    queue = queue or redis_queue(settings)
+    blobs = LocalBlobs(settings.blob_folder)
+    app.extensions["shield"] = Stores(settings, database, blobs, Poker(database, queue), Pulse(queue))
+    for blueprint in (jobs.blueprint, items.blueprint, health.blueprint):
+        app.register_api(blueprint)
+    app.components_schemas |= schemas.components()
+    for plain in (docs.blueprint, entrance.blueprint, pages.blueprint):
+        app.register_blueprint(plain)
+    errors.install(app)
+    app.after_request(_add_headers)
+    app.jinja_env.globals["form_token"] = form_token
+    return app
+
+
+def redis_queue(settings: Settings) -> CeleryQueue:
+    """The queue of these settings; connects when it is first used. Raises SettingsError without a Redis URL."""
+    if not settings.redis_url:
+        raise SettingsError("SHIELD_REDIS_URL is empty: name a Redis, or start everything with `python -m shield up`")
+    return CeleryQueue(settings.redis_url)
+
+
+def _add_headers(response: Response) -> Response:
+    for name, text in HEADERS.items():
+        response.headers.setdefault(name, text)
+    return response

@@ -1,0 +1,70 @@
+"""The front door: `/`, the one-time links that open a session, and the way out."""
+
+from flask import Blueprint, redirect, render_template, request, session
+from werkzeug.wrappers import Response
+
+from api.auth import account_id, check_form_token, open_session, require_session
+from api.stores import stores
+from api.words import JOB_STATES, VERDICTS, photos
+from shield import accounts, jobs
+from shield.errors import Unauthorised
+from shield.models import Job
+from shield.settings import MIB
+from shield.states import JobState
+
+RECENT = 12  # jobs on the front page
+
+blueprint = Blueprint("entrance", __name__)
+
+
+@blueprint.get("/")
+def front() -> str:
+    """Where photos are dropped; for a browser without a session, how to get one."""
+    try:
+        require_session()
+    except Unauthorised:
+        return render_template("welcome.html")
+    held = stores()
+    with held.database.read() as db:
+        recent = jobs.newest(db, account_id(), RECENT)
+    return render_template(
+        "front.html",
+        recent=[(job, summary(job)) for job in recent],
+        photo_megabytes=held.settings.max_image_bytes // MIB,
+        photos=held.settings.max_items,
+    )
+
+
+def summary(job: Job) -> str:
+    """A job in a line: how many photos, what was found, or how far it is."""
+    if job.state != JobState.ENDED:
+        return f"{photos(job.total)} · {JOB_STATES[JobState(job.state)]}, {job.total - job.pending} done"
+    found = [
+        f"{getattr(job, verdict)} {words[0].lower()}" for verdict, words in VERDICTS.items() if getattr(job, verdict)
+    ]
+    found += [f"{count} {word}" for count, word in ((job.failed, "not scanned"), (job.canceled, "canceled")) if count]
+    return " · ".join([photos(job.total), *found])
+
+
+@blueprint.get("/session/<token>")
+def link(token: str) -> str:
+    """Ask before the link is spent: programs that look at links ahead of people only GET them."""
+    return render_template("link.html", token=token)
+
+
+@blueprint.post("/session/<token>")
+def enter(token: str) -> Response:
+    """Spend the link and start this browser's session."""
+    check_form_token(request.form.get("form_token", ""))
+    with stores().database.write() as db:
+        account = accounts.spend_link(db, token)
+    open_session(account)
+    return redirect("/", 303)
+
+
+@blueprint.post("/logout")
+def leave() -> Response:
+    """End this browser's session."""
+    check_form_token(request.form.get("form_token", ""))
+    session.clear()
+    return redirect("/", 303)

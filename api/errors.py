@@ -1,0 +1,146 @@
+"""Errors on the wire: RFC 9457 problem+json with a stable `code`. A person's browser gets a page instead."""
+
+import logging
+from http import HTTPStatus
+
+from flask import Flask, Response, render_template, request
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from api.schemas import Fault, Problem, faults_of
+from shield.errors import (
+    BlobMissing,
+    InvalidSubmission,
+    NotFound,
+    ShieldError,
+    StorageUnavailable,
+    Unauthorised,
+)
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = 5
+HTTP_STATUS: dict[type[ShieldError], HTTPStatus] = {
+    InvalidSubmission: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotFound: HTTPStatus.NOT_FOUND,
+    Unauthorised: HTTPStatus.UNAUTHORIZED,
+    StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    BlobMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+# Codes of what the web framework refuses by itself.
+CODES = {
+    HTTPStatus.BAD_REQUEST: "bad_request",
+    HTTPStatus.FORBIDDEN: "forbidden",
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported_media_type",
+}
+INVALID_REQUEST = "invalid_request"
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+PAGES = ("entrance", "pages")  # blueprints that people look at
+
+
+class TooLargeUpload(ShieldError):
+    """A file or a body over its limit."""
+
+    code = CODES[HTTPStatus.REQUEST_ENTITY_TOO_LARGE]
+
+
+class UnsupportedMediaType(ShieldError):
+    """A body of a type that is not read here."""
+
+    code = CODES[HTTPStatus.UNSUPPORTED_MEDIA_TYPE]
+
+
+class Malformed(ShieldError):
+    """A body that does not parse."""
+
+    code = "malformed_body"
+
+
+class Forged(ShieldError):
+    """A form without its token: sent from another site, or from a page that is out of date."""
+
+    code = CODES[HTTPStatus.FORBIDDEN]
+
+
+HTTP_STATUS |= {
+    TooLargeUpload: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    Malformed: HTTPStatus.BAD_REQUEST,
+    Forged: HTTPStatus.FORBIDDEN,
+}
+
+
+def install(app: Flask) -> None:
+    """Answer every error of this app in one shape."""
+    app.register_error_handler(ShieldError, _shield_error)
+    app.register_error_handler(ValidationError, invalid_request)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _bug)
+
+
+def invalid_request(error: ValidationError) -> Response:
+    """422 with a pointer to each fault. A malformed id in a path is an unknown id."""
+    if error.title in ("JobPath", "ItemPath"):
+        fault = error.errors()[0]
+        noun = str(fault["loc"][0]).removesuffix("_id")
+        return _shield_error(NotFound(f"no {noun} {fault['input']} in this account"))
+    faults = faults_of(error)
+    detail = "; ".join(f"{fault.pointer or 'the body'}: {fault.detail}" for fault in faults[:3])
+    return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, INVALID_REQUEST, detail, faults)
+
+
+def _shield_error(error: ShieldError) -> Response:
+    status = next((HTTP_STATUS[kind] for kind in type(error).__mro__ if kind in HTTP_STATUS), None)
+    if status is None:
+        return _bug(error)
+    faults = None
+    if isinstance(error, InvalidSubmission):
+        faults = [Fault(pointer=error.pointer, detail=str(error))]
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("%s %s: %s", request.method, request.path, error)
+    response = _answer(status, error.code, str(error), faults)
+    if status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="Deepfake Shield"'
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
+    response = _answer(status, CODES.get(status, status.phrase.lower().replace(" ", "_")), _detail(error, status))
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = error.get_response().headers.get("Allow", "")
+    return response
+
+
+def _detail(error: HTTPException, status: HTTPStatus) -> str:
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return f"the request is larger than the limit of {request.max_content_length} bytes: split it into more jobs"
+    if status == HTTPStatus.NOT_FOUND:
+        return f"there is nothing at {request.path}; /docs lists what there is"
+    return error.description or status.phrase
+
+
+def _bug(error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    detail = "something went wrong on our side; the log of the API has the details"
+    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, ShieldError.code, detail)
+
+
+def _answer(status: HTTPStatus, code: str, detail: str, faults: list[Fault] | None = None) -> Response:
+    """A problem document; for a person's browser, a page that says the same."""
+    problem = Problem(title=status.phrase, status=status, code=code, detail=detail, errors=faults)
+    if _asked_by_a_person():
+        return Response(render_template("error.html", problem=problem), status, mimetype="text/html")
+    return Response(problem.model_dump_json(exclude_none=True), status, mimetype=PROBLEM_MEDIA_TYPE)
+
+
+def _asked_by_a_person() -> bool:
+    if request.blueprint:
+        return request.blueprint in PAGES
+    wanted = request.accept_mimetypes.best_match((PROBLEM_MEDIA_TYPE, "text/html"))
+    return wanted == "text/html" and not request.path.startswith("/v1/")

@@ -1,0 +1,155 @@
+"""/v1/jobs: submit, list, follow, cancel, read results."""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from flask import Response, request
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import BaseModel
+
+from api import schemas
+from api.auth import account_id, require_key
+from api.problems import PROBLEMS, problem
+from api.stores import stores
+from api.submissions import accept, read_submission
+from shield import jobs, models
+
+JSONL = "application/jsonl"
+KEY: list[dict[str, list[Any]]] = [{"key": []}]  # an API key, in OpenAPI's words
+SUBMISSION: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "files": {
+                        "type": "array",
+                        "items": {"type": "string", "contentMediaType": "application/octet-stream"},
+                        "description": "The images. Any field name will do.",
+                    },
+                    "name": {"type": "string", "maxLength": 200},
+                    "custom_id": {
+                        "type": "array",
+                        "items": {"type": "string", "maxLength": 1024},
+                        "description": "One for each file, in the same order. Absent: the file names.",
+                    },
+                },
+                "required": ["files"],
+            }
+        },
+        "application/json": {"schema": schemas.NewJob.model_json_schema(ref_template="#/components/schemas/{model}")},
+    },
+}
+SUBMISSION["content"]["application/json"]["schema"].pop("$defs")
+
+blueprint = APIBlueprint(
+    "jobs",
+    __name__,
+    url_prefix="/v1/jobs",
+    abp_tags=[Tag(name="jobs", description="Many images, submitted together.")],
+    abp_security=KEY,
+    abp_responses=PROBLEMS,
+)
+blueprint.before_request(require_key)
+
+
+@blueprint.post(
+    "",
+    operation_id="submit_job",
+    responses={202: schemas.Job, **problem(400, 413, 415)},
+    openapi_extensions={"requestBody": SUBMISSION},
+)
+def submit() -> Response:
+    """Submit images.
+
+    As files or as URLs. A 202 means that the job is durable: every image of it will reach one result. Files are not
+    looked into here: what is no image becomes an item that failed, and its neighbours are scanned.
+    """
+    job = schemas.Job.of(accept(read_submission(request)))
+    return _json(job, HTTPStatus.ACCEPTED, Location=job.links.self)
+
+
+@blueprint.get("", operation_id="list_jobs", responses={200: schemas.JobList})
+def newest(query: schemas.JobQuery) -> Response:
+    """List jobs, newest first."""
+    with stores().database.read() as session:
+        rows = jobs.newest(session, account_id(), query.limit + 1, query.after)
+    page = [schemas.Job.of(row) for row in rows[: query.limit]]
+    first, last = _ends(page)
+    return _json(schemas.JobList(data=page, has_more=len(rows) > query.limit, first_id=first, last_id=last))
+
+
+@blueprint.get("/<job_id>", operation_id="get_job", responses={200: schemas.Job})
+def get(path: schemas.JobPath) -> Response:
+    """Follow a job."""
+    return _json(schemas.Job.of(_job(path)))
+
+
+@blueprint.get("/<job_id>/items", operation_id="list_items", responses={200: schemas.ItemList})
+def items(path: schemas.JobPath, query: schemas.ItemQuery) -> Response:
+    """List the items of a job.
+
+    In the order of its submission, whatever their state; `state` and `verdict` narrow the list.
+    """
+    with stores().database.read() as session:
+        job = jobs.get(session, account_id(), path.job_id)
+        rows = jobs.items(session, job, query.limit + 1, query.after, query.state, query.verdict)
+    page = [schemas.Item.of(row) for row in rows[: query.limit]]
+    first, last = _ends(page)
+    return _json(schemas.ItemList(data=page, has_more=len(rows) > query.limit, first_id=first, last_id=last))
+
+
+@blueprint.get(
+    "/<job_id>/results",
+    operation_id="stream_results",
+    responses={
+        200: {
+            "description": "One item a line, in the order of the submission.",
+            "content": {JSONL: {"schema": {"type": "string"}}},
+        }
+    },
+)
+def results(path: schemas.JobPath) -> Response:
+    """Stream the results of a job.
+
+    JSON Lines: one item a line. While the job runs, the items that have a result so far.
+    """
+    return stream_results(_job(path))
+
+
+@blueprint.post("/<job_id>/cancel", operation_id="cancel_job", responses={200: schemas.Job})
+def cancel(path: schemas.JobPath) -> Response:
+    """Cancel a job.
+
+    Waiting items are canceled at once; those that a worker holds are finished. A job that has ended stays as it is.
+    """
+    with stores().database.write() as session:
+        job = jobs.cancel(session, account_id(), path.job_id)
+    return _json(schemas.Job.of(job))
+
+
+def stream_results(job: models.Job) -> Response:
+    """The terminal items of a job, a line each; never more than a page of them in memory."""
+    database = stores().database
+
+    def lines() -> Iterator[str]:
+        for row in jobs.results(database, job):
+            yield schemas.Item.of(row).model_dump_json() + "\n"
+
+    return Response(lines(), mimetype=JSONL)
+
+
+def _job(path: schemas.JobPath) -> models.Job:
+    with stores().database.read() as session:
+        return jobs.get(session, account_id(), path.job_id)
+
+
+def _ends(page: list[schemas.Job] | list[schemas.Item]) -> tuple[str | None, str | None]:
+    return (page[0].id, page[-1].id) if page else (None, None)
+
+
+def _json(body: BaseModel, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> Response:
+    return Response(body.model_dump_json(), status, headers, mimetype="application/json")

@@ -1,0 +1,77 @@
+"""Verdicts, reasons and errors in plain words, for people. Programs read the codes."""
+
+import re
+
+from shield.states import ItemState, JobState, Verdict
+
+VERDICTS = {
+    Verdict.FAKE: ("Fake", "Strong signs of a forged face."),
+    Verdict.SUSPECT: ("Suspect", "Some signs of a forged face: a person should look at it."),
+    Verdict.CLEAR: ("Clear", "No sign of a forged face. That does not prove that the photo is genuine."),
+    Verdict.NO_FACE: ("No face", "There was nothing to judge."),
+    Verdict.INCONCLUSIVE: ("Inconclusive", "The photo cannot be judged."),
+}
+STATES = {
+    ItemState.PENDING: "Waiting",
+    ItemState.LEASED: "Being scanned",
+    ItemState.DONE: "Scanned",
+    ItemState.FAILED: "Not scanned",
+    ItemState.CANCELED: "Canceled",
+}
+JOB_STATES = {
+    JobState.QUEUED: "Waiting",
+    JobState.RUNNING: "Scanning",
+    JobState.CANCELING: "Canceling",
+    JobState.ENDED: "Ended",
+}
+REASONS = {
+    "no_face_found": "No face was found.",
+    "faces_too_small": "Every face is too small to be judged.",
+    "small_faces_ignored": "Some faces were too small to be judged.",
+    "no_face_reaches_suspect": "No face scores high enough to be suspect.",
+}
+REACHED = re.compile(r"(\d+)_of_(\d+)_faces_reach_(\w+)")
+ERRORS = {
+    "empty": "The file is empty.",
+    "not_an_image": "This is not an image.",
+    "unsupported_format": "Images of this format are not read. Send JPEG, PNG, WebP, GIF or BMP.",
+    "truncated": "The image is cut off: its end is missing.",
+    "too_many_pixels": "The image has too many pixels.",
+    "too_large": "The file is too large.",
+    "decode_failed": "The image is damaged and cannot be opened.",
+    "decoder_crashed": "The image is damaged and cannot be opened safely.",
+    "decode_timeout": "Opening the image took too long.",
+    "fetch_failed": "The image could not be fetched from its address.",
+    "blob_missing": "The stored image is gone.",
+    "poison": "Scanning this image failed again and again, so it was given up.",
+}
+
+
+def reason_in_words(code: str) -> str:
+    """A sentence for a reason; an unknown code is shown as it is, without underscores."""
+    reached = REACHED.fullmatch(code)
+    if reached is None:
+        return REASONS.get(code, code.replace("_", " ").capitalize() + ".")
+    count, judged, verdict = int(reached[1]), int(reached[2]), reached[3]
+    level = f"high enough to be {verdict}"
+    if judged == 1:
+        return f"The face scores {level}."
+    return f"{count} of {judged} faces {'scores' if count == 1 else 'score'} {level}."
+
+
+def error_in_words(code: str) -> str:
+    """A sentence for an error of an item; an unknown code is shown as it is, without underscores."""
+    return ERRORS.get(code, code.replace("_", " ").capitalize() + ".")
+
+
+def percent(score: float) -> str:
+    """A score as a percentage; never 0 % or 100 %, which would claim certainty."""
+    rounded = round(100 * score)
+    if rounded <= 0:
+        return "<1 %"
+    return ">99 %" if rounded >= 100 else f"{rounded} %"  # noqa: PLR2004
+
+
+def photos(count: int) -> str:
+    """A number of photos."""
+    return "1 photo" if count == 1 else f"{count:,} photos"

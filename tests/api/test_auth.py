@@ -1,0 +1,182 @@
+"""Every route against everybody who may knock. A route without a row in the matrix fails."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from api.auth import secret_key
+from shield import accounts
+from shield.db import now
+from shield.models import ApiKey
+from shield.settings import Settings
+from tests.api.conftest import House, face, form_token
+
+OPEN, KEY, SESSION = "anybody", "an API key", "a browser session"
+MATRIX = {
+    "GET /healthz": OPEN,
+    "GET /readyz": OPEN,
+    "GET /openapi.json": OPEN,
+    "GET /docs": OPEN,
+    "GET /docs/assets/<path:filename>": OPEN,
+    "GET /static/<path:filename>": OPEN,
+    "GET /": OPEN,  # a welcome without a session, the account's jobs with one: see test_pages
+    "GET /session/<token>": OPEN,
+    "POST /session/<token>": OPEN,  # the token is the proof; the form's own token keeps other sites out
+    "POST /logout": OPEN,
+    "POST /v1/jobs": KEY,
+    "GET /v1/jobs": KEY,
+    "GET /v1/jobs/<job_id>": KEY,
+    "GET /v1/jobs/<job_id>/items": KEY,
+    "GET /v1/jobs/<job_id>/results": KEY,
+    "POST /v1/jobs/<job_id>/cancel": KEY,
+    "GET /v1/items/<item_id>": KEY,
+    "GET /v1/items/<item_id>/view": KEY,
+    "POST /jobs": SESSION,
+    "GET /jobs/<job_id>": SESSION,
+    "POST /jobs/<job_id>/cancel": SESSION,
+    "GET /jobs/<job_id>/results.jsonl": SESSION,
+    "GET /items/<item_id>": SESSION,
+    "GET /items/<item_id>/view": SESSION,
+}
+
+
+def filled(route: str, job_id: str, item_id: str) -> tuple[str, str]:
+    method, path = route.split()
+    return method, path.replace("<job_id>", job_id).replace("<item_id>", item_id).replace("<token>", "x")
+
+
+def test_every_route_has_a_row(house: House) -> None:
+    routes = {f"{method} {rule.rule}" for rule in house.app.url_map.iter_rules() for method in rule.methods or ()}
+    assert {route for route in routes if not route.startswith(("HEAD ", "OPTIONS "))} == set(MATRIX)
+
+
+@pytest.fixture
+def work(house: House) -> tuple[str, str]:
+    """A job and an item of the house's account."""
+    job_id = house.submit(1)
+    house.scan_all(face(0.9))
+    return job_id, house.items(job_id)[0].id
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic {key}",
+        "{key}",
+        "Bearer dfs_live_short",
+        "Bearer {unknown}",
+        "Bearer {revoked}",
+    ],
+)
+def test_without_a_good_key_the_answer_is_401(house: House, work: tuple[str, str], header: str | None) -> None:
+    revoked_id, revoked = house.new_account("former")
+    with house.database.write() as session:
+        session.execute(update(ApiKey).where(ApiKey.account_id == revoked_id).values(revoked_at=now(session)))
+    keys = {"key": house.key, "unknown": accounts.ALPHABET[:30], "revoked": revoked}
+    keys["unknown"] = f"dfs_live_{keys['unknown']}{accounts._checksum(keys['unknown'])}"
+    headers = {} if header is None else {"Authorization": header.format(**keys)}
+    house.sign_in(house.client)  # a browser's session opens no route of the API
+    for route in (route for route, who in MATRIX.items() if who == KEY):
+        method, path = filled(route, *work)
+        answer = house.client.open(path, method=method, headers=headers)
+        assert (answer.status_code, answer.mimetype) == (401, "application/problem+json"), route
+        assert answer.get_json()["code"] == "unauthorised"
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert not any(key in answer.text for key in keys.values())
+
+
+def test_with_a_good_key_the_api_is_open_and_with_a_session_the_pages_are(house: House, work: tuple[str, str]) -> None:
+    for route in (route for route in MATRIX if route.startswith("GET ") and "<path:" not in route):
+        method, path = filled(route, *work)
+        client = house.app.test_client()
+        if MATRIX[route] == SESSION:
+            house.sign_in(client)
+        answer = client.open(path, method=method, headers=house.bearer if MATRIX[route] == KEY else {})
+        assert answer.status_code == 200, route
+
+
+@pytest.mark.parametrize("who", ["nobody", "a key", "a forged cookie", "an account that is gone"])
+def test_without_a_session_the_pages_stay_closed(house: House, work: tuple[str, str], who: str) -> None:
+    client = house.app.test_client()
+    if who == "a forged cookie":
+        client.set_cookie("shield", "eyJhY2NvdW50IjoiYWNjXzEifQ.aaaaaa.bbbbbbbbbbbbbbbbbbbbbbbbbbb")
+    elif who == "an account that is gone":
+        with client.session_transaction() as session:
+            session["account"] = "acc_gone"
+    headers = house.bearer if who == "a key" else {}
+    for route in (route for route, who in MATRIX.items() if who == SESSION):
+        method, path = filled(route, *work)
+        answer = client.open(path, method=method, headers=headers)
+        assert (answer.status_code, answer.mimetype) == (401, "text/html"), route
+        assert "python -m shield link" in answer.text
+
+
+def test_another_accounts_id_reads_like_an_unknown_one(house: House, work: tuple[str, str]) -> None:
+    other_id, key = house.new_account("other")
+    client = house.app.test_client()
+    with client.session_transaction() as session:
+        session["account"], session["form"] = other_id, "t"
+    unknown = "job_" + "0" * 27, "itm_" + "0" * 27 + "_0000000"
+    for route in (route for route in MATRIX if "_id>" in route):
+        headers = {"Authorization": f"Bearer {key}"} if MATRIX[route] == KEY else {}
+        answers = []
+        for job_id, item_id in (work, unknown):
+            method, path = filled(route, job_id, item_id)
+            data = {"form_token": "t"} if method == "POST" and MATRIX[route] == SESSION else None
+            answer = client.open(path, method=method, headers=headers, data=data)
+            answers.append((answer.status_code, answer.text.replace(job_id, "ID").replace(item_id, "ID")))
+        assert answers[0] == answers[1], route
+        assert answers[0][0] == 404
+
+
+def test_another_accounts_work_is_in_no_list(house: House, work: tuple[str, str]) -> None:
+    other_id, key = house.new_account("other")
+    answer = house.client.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"})
+    assert answer.get_json()["data"] == []
+    client = house.app.test_client()
+    with client.session_transaction() as session:
+        session["account"] = other_id
+    assert work[0] not in client.get("/").text
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong", "täuschung"])
+def test_a_form_without_its_token_changes_nothing(house: House, work: tuple[str, str], token: str | None) -> None:
+    house.sign_in(house.client)
+    before = house.get("/v1/jobs").get_json()
+    forms = [route for route, who in MATRIX.items() if route.startswith("POST ") and who != KEY]
+    assert len(forms) == 4
+    for route in forms:
+        method, path = filled(route, *work)
+        data = {} if token is None else {"form_token": token}
+        answer = house.client.open(path, method=method, data=data, content_type="multipart/form-data")
+        assert (answer.status_code, answer.mimetype) == (403, "text/html"), route
+    assert house.get("/v1/jobs").get_json() == before
+    assert "Recent jobs" in house.client.get("/").text
+
+
+def test_the_secret_is_made_once_and_for_the_owner_alone(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "var", _env_file=None)
+    first = secret_key(settings)
+    path = tmp_path / "var" / "secret"
+    assert len(first) >= 43
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert secret_key(settings) == first
+    assert [entry.name for entry in path.parent.iterdir()] == ["secret"]
+    given = Settings(home=tmp_path, secret_key="from the settings", _env_file=None)
+    assert secret_key(given) == "from the settings"
+
+
+@pytest.mark.parametrize(("scheme", "secure"), [("http", False), ("https", True)])
+def test_the_session_cookie_is_kept_from_scripts_and_other_sites(house: House, scheme: str, secure: bool) -> None:
+    answer = house.client.get("/session/x", base_url=f"{scheme}://localhost")
+    assert form_token(answer)
+    cookie = answer.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert ("Secure" in cookie) is secure

@@ -1,0 +1,23 @@
+"""docs/api.md names every route and every error code, and no other."""
+
+import re
+
+from api import errors
+from shield.errors import SettingsError, ShieldError
+from tests.api.conftest import ROOT, House
+
+PAGE = (ROOT / "docs" / "api.md").read_text()
+
+
+def test_every_route_of_the_api_is_on_the_page(house: House) -> None:
+    paths = house.client.get("/openapi.json").get_json()["paths"]
+    routes = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    assert set(re.findall(r"^\| `((?:GET|POST) [^`]+)`", PAGE, re.MULTILINE)) == routes
+
+
+def test_every_error_code_is_on_the_page() -> None:
+    codes = {kind.code for kind in errors.HTTP_STATUS} | {errors.INVALID_REQUEST, ShieldError.code}
+    codes |= set(errors.CODES.values())
+    documented = set(re.findall(r"^\| \d{3} \| `(\w+)`", PAGE, re.MULTILINE))
+    assert documented == codes
+    assert SettingsError.code not in documented

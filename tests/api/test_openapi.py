@@ -1,0 +1,52 @@
+import re
+
+from openapi_spec_validator import validate
+
+from tests.api.conftest import House, face
+
+
+def test_the_document_is_valid_openapi_3_1(house: House) -> None:
+    document = house.client.get("/openapi.json").get_json()
+    assert document["openapi"].startswith("3.1")
+    validate(document)
+
+
+def test_every_route_of_the_api_is_documented_with_its_key_and_its_errors(house: House) -> None:
+    paths = house.client.get("/openapi.json").get_json()["paths"]
+    documented = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    routes = {
+        (method, re.sub(r"<(\w+)>", r"{\1}", rule.rule))
+        for rule in house.app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.rule.startswith(("/v1/", "/healthz", "/readyz"))
+    }
+    assert documented == routes
+    for path, methods in paths.items():
+        for operation in methods.values():
+            if path.startswith("/v1/"):
+                assert operation["security"] == [{"key": []}]
+                assert set(operation["responses"]) >= {"401", "404", "422", "503"}
+                assert "application/problem+json" in operation["responses"]["422"]["content"]
+
+
+def test_what_is_answered_is_what_is_documented(house: House) -> None:
+    schemas = house.client.get("/openapi.json").get_json()["components"]["schemas"]
+    job_id = house.submit(1)
+    house.scan_all(face(0.9))
+    item = house.get(f"/v1/jobs/{job_id}/items").get_json()["data"][0]
+    assert set(schemas["Item"]["properties"]) == set(item)
+    assert set(schemas["Face"]["properties"]) == set(item["faces"][0])
+    assert set(schemas["Job"]["properties"]) == set(house.get(f"/v1/jobs/{job_id}").get_json())
+    assert set(schemas["Problem"]["properties"]) >= set(house.get("/v1/jobs/x").get_json())
+
+
+def test_the_browsable_page_loads_nothing_from_elsewhere(house: House) -> None:
+    page = house.client.get("/docs")
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(sources) >= 4
+    for source in sources:
+        assert source.startswith("/")
+        assert house.client.get(source).status_code == 200, source
+    policy = page.headers["Content-Security-Policy"]
+    assert "script-src 'self';" in policy
+    assert "http" not in policy
