@@ -3,10 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pipeline.classifier import efficientnet_lite0
 from pipeline.engine import OnnxEngine, TorchEngine
 from pipeline.weights import WeightsCard, WeightsError, load_card
+from training.evaluate import CARD
 from training.export import write_model
 
 SIZE = 64
@@ -39,3 +41,13 @@ def test_a_changed_file_is_refused(card: WeightsCard) -> None:
     with pytest.raises(WeightsError, match="not the file its card describes"):
         OnnxEngine(card)
     weights.write_bytes(whole)
+
+
+def test_exporting_the_shipped_weights_again_gives_the_same_logits(tmp_path: Path) -> None:
+    shipped = load_card(CARD)
+    state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(shipped.file("safetensors")).items()}
+    again = load_card(write_model(state, shipped.input_size, tmp_path, {"version": "again"}))
+    assert again.weights_sha256 == shipped.weights_sha256
+    size = shipped.input_size
+    pixels = np.random.default_rng(1).normal(size=(4, 3, size, size)).astype(np.float32)
+    np.testing.assert_allclose(OnnxEngine(again).run(pixels)[0], OnnxEngine(shipped).run(pixels)[0], atol=1e-5)
