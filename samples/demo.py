@@ -39,12 +39,9 @@ COLOURS = {"fake": "#d62728", "suspect": "#ff9f1c", "clear": "#2a9d4a"}
 OTHER_COLOUR = "#5b6470"
 # The demo keeps to its own folder, whatever installation the environment or a .env file speaks of.
 SETTINGS = {
-    "SHIELD_HOME": str(OUT / "home"),
+    "SHIELD_HOME": str(ROOT / OUT / "home"),
     "SHIELD_HOST": "127.0.0.1",
     "SHIELD_PORT": "0",
-    "SHIELD_DATABASE_URL": "",
-    "SHIELD_REDIS_URL": "",
-    "SHIELD_BLOBS": "",
     "SHIELD_LEASE_SECONDS": "10",  # a worker that is killed costs this much time and nothing else
 }
 
@@ -66,9 +63,10 @@ def stack() -> Iterator[Stack]:
     log = OUT / "up.log"
     with log.open("wb") as lines:
         child = subprocess.Popen(
-            [sys.executable, "-m", "shield", "up", "--key-file", str(OUT / "key")],
-            env={**os.environ, **SETTINGS, "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "shield", "up", "--while-stdin", "--key-file", "key"],
+            cwd=OUT,  # where no .env file is
+            env=environment(),
+            stdin=subprocess.PIPE,  # nothing is written: its end tells the child that this process was killed
             stdout=lines,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches this process alone, which stops the child in order
@@ -79,6 +77,13 @@ def stack() -> Iterator[Stack]:
         raise DemoFailed(f"{error}\n{tails()}") from error
     finally:
         stop(child)
+
+
+def environment() -> dict[str, str]:
+    """Give this process's environment, with the demo's settings in place of every setting of the system."""
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("SHIELD_")}
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {**kept, **SETTINGS, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def until_ready(child: subprocess.Popen[bytes]) -> Stack:
@@ -107,6 +112,8 @@ def answers(url: str) -> bool:
 def stop(child: subprocess.Popen[bytes]) -> None:
     """Ask the stack to stop in order, and at a second Ctrl-C at once; kill it where it does not."""
     child.terminate()
+    if child.stdin is not None:
+        child.stdin.close()
     try:
         child.wait(STOP_SECONDS)
     except KeyboardInterrupt:
@@ -244,6 +251,8 @@ def main() -> int:
     os.chdir(ROOT)
     OUT.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it goes on when its terminal is closed
+        signal.signal(signal.SIGHUP, interrupt)
     with (OUT / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -262,7 +271,7 @@ def main() -> int:
 
 
 def interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Let SIGTERM end the demo as Ctrl-C does: in order."""
+    """Let SIGTERM and SIGHUP end the demo as Ctrl-C does: in order."""
     raise KeyboardInterrupt
 
 

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pipeline.classifier import efficientnet_lite0
+from pipeline.classifier import classifier_of
 from pipeline.engine import OnnxEngine
 from pipeline.weights import MODELS, Calibration, WeightsCard, load_card, sha256_of
 from training.calibration import fit
@@ -79,12 +79,10 @@ def export(checkpoint: Path, out: Path, version: str, margin: float) -> Path:
 def write_model(state: dict[str, torch.Tensor], input_size: int, out: Path, facts: dict[str, Any]) -> Path:
     """Write weights (rounded to float16), the same as ONNX, and an uncalibrated card with these facts; its path."""
     half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    network = efficientnet_lite0(input_size=input_size)
-    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in half.items()}, strict=True)
     out.mkdir(parents=True, exist_ok=True)
     weights, onnx, card = (out / f"{NAME}.{suffix}" for suffix in ("safetensors", "onnx", "json"))
     save_file({k: v.contiguous() for k, v in half.items()}, weights)
-    write_onnx(network, torch.zeros(2, 3, input_size, input_size), onnx, ["logits"], free=(0,))
+    write_onnx(classifier_of(half, input_size), torch.zeros(2, 3, input_size, input_size), onnx, ["logits"], free=(0,))
     files = {k: {"file": f.name, "sha256": sha256_of(f)} for k, f in (("safetensors", weights), ("onnx", onnx))}
     fixed = {"name": NAME, "files": files, "input_size": input_size, "mean": MEAN, "std": STD}
     _write(card, fixed | {"licence": LICENCE, "source": SOURCE} | facts)

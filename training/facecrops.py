@@ -22,12 +22,13 @@ from training.data import LABELS, DataError, Pixels, decode_rgb, open_pictures
 
 SIDE = 224  # pixels of a stored crop
 QUALITY = 92  # JPEG quality of a stored crop: the same for every source and label
+SPLIT_STEPS = 800
 SHARES = ((0.7, "train"), (0.8, "val"), (1.0, "test"))
 
 
 def split_of(group: str) -> str:
     """The split of a group, the same at every run: 70 % train, 10 % val, 20 % test by the hash of its name."""
-    place = (zlib.crc32(group.encode()) % 10_000) / 10_000
+    place = (zlib.crc32(group.encode()) % SPLIT_STEPS) / SPLIT_STEPS
     return next(split for limit, split in SHARES if place < limit)
 
 
@@ -67,7 +68,7 @@ def cut_all(root: Path, out: Path, source: str, margin: float) -> Iterator[tuple
             continue
         file = name.replace("/", "_").rsplit(".", 1)[0] + ".jpg"
         cv2.imwrite(str(out / file), cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-        yield file, label_of(name), name, split_of(name), source
+        yield file, label_of(name), file, split_of(file), source
 
 
 def _photos(root: Path) -> list[str]:
