@@ -1,16 +1,35 @@
 """python -m api: serve the API with gunicorn, one process of many threads, until SIGTERM or SIGINT."""
 
 import sys
+from functools import partial
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.app import create_app, redis_queue
 from shield.errors import SettingsError
 from shield.logs import set_up
 from shield.settings import Settings, settings
+
+READ_SECONDS = 15.0  # without a byte from a client; then its thread is free again
+
+
+class Worker(ThreadWorker):
+    """gunicorn's threads, which by themselves wait for a client that stops in mid-request for ever."""
+
+    def handle(self, conn: TConn) -> bool:
+        """Serve a connection's next request, on one of the threads."""
+        # gunicorn calls it once the socket blocks, before anything is read.
+        conn.init = partial(_open, conn)  # type: ignore[method-assign]
+        return super().handle(conn)
+
+
+def _open(conn: TConn) -> None:
+    TConn.init(conn)
+    conn.sock.settimeout(READ_SECONDS)
 
 
 class Log(Logger):
@@ -20,6 +39,11 @@ class Log(Logger):
         """Leave handlers and levels to the root logger."""
         super().setup(cfg)
         self.error_log.propagate = True
+
+    def exception(self, msg: object, *args: Any, **kwargs: Any) -> None:
+        """Log an error with its traceback; a client that stopped sending is no error of ours."""
+        if not isinstance(sys.exc_info()[1], TimeoutError):
+            super().exception(msg, *args, **kwargs)
 
 
 class Server(BaseApplication):
@@ -36,7 +60,7 @@ class Server(BaseApplication):
         wanted: dict[str, Any] = {
             "bind": f"{host}:{self.found.port}",
             "workers": 1,
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "threads": self.found.api_threads,
             "graceful_timeout": 20,
             "keepalive": 5,

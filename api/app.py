@@ -55,6 +55,7 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Flask:
     database = Database(settings.database)
     queue = queue or redis_queue(settings)
     blobs = LocalBlobs(settings.blob_folder)
+    blobs.remove_stale()
     app.extensions["shield"] = Stores(settings, database, blobs, Poker(database, queue), Pulse(queue))
     for blueprint in (jobs.blueprint, items.blueprint, health.blueprint):
         app.register_api(blueprint)

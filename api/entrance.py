@@ -13,6 +13,7 @@ from shield.settings import MIB
 from shield.states import JobState
 
 RECENT = 12  # jobs on the front page
+FORM_BYTES = 4 * 1024  # a form of one token
 
 blueprint = Blueprint("entrance", __name__)
 
@@ -55,7 +56,7 @@ def link(token: str) -> str:
 @blueprint.post("/session/<token>")
 def enter(token: str) -> Response:
     """Spend the link and start this browser's session."""
-    check_form_token(request.form.get("form_token", ""))
+    _check_form()
     with stores().database.write() as db:
         account = accounts.spend_link(db, token)
     open_session(account)
@@ -65,6 +66,12 @@ def enter(token: str) -> Response:
 @blueprint.post("/logout")
 def leave() -> Response:
     """End this browser's session."""
-    check_form_token(request.form.get("form_token", ""))
+    _check_form()
     session.clear()
     return redirect("/", 303)
+
+
+def _check_form() -> None:
+    """Raises Forged, and RequestEntityTooLarge: anyone may send these forms."""
+    request.max_content_length = FORM_BYTES
+    check_form_token(request.form.get("form_token", ""))

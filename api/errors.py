@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from flask import Flask, Response, render_template, request
 from pydantic import ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeout
 
 from api.schemas import Fault, Problem, faults_of
 from shield.errors import (
@@ -33,6 +33,7 @@ CODES = {
     HTTPStatus.FORBIDDEN: "forbidden",
     HTTPStatus.NOT_FOUND: "not_found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.REQUEST_TIMEOUT: "request_timeout",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported_media_type",
 }
@@ -100,7 +101,7 @@ def _shield_error(error: ShieldError) -> Response:
     if isinstance(error, InvalidSubmission):
         faults = [Fault(pointer=error.pointer, detail=str(error))]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("%s %s: %s", request.method, request.path, error)
+        log.error("%s %s: %s", request.method, _route(), error)
     response = _answer(status, error.code, str(error), faults)
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = 'Bearer realm="Deepfake Shield"'
@@ -110,6 +111,8 @@ def _shield_error(error: ShieldError) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
+    if isinstance(error, ClientDisconnected) and isinstance(error.__context__, TimeoutError):
+        error = RequestTimeout("the body stopped arriving: send the whole request again")
     status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
     response = _answer(status, CODES.get(status, status.phrase.lower().replace(" ", "_")), _detail(error, status))
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -126,9 +129,14 @@ def _detail(error: HTTPException, status: HTTPStatus) -> str:
 
 
 def _bug(error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    log.error("%s %s failed", request.method, _route(), exc_info=error)
     detail = "something went wrong on our side; the log of the API has the details"
     return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, ShieldError.code, detail)
+
+
+def _route() -> str:
+    """The route for the log: never the path itself, which may hold an unspent link."""
+    return str(request.url_rule or "an unknown route")
 
 
 def _answer(status: HTTPStatus, code: str, detail: str, faults: list[Fault] | None = None) -> Response:

@@ -29,13 +29,14 @@ def health() -> Response:
 def readiness() -> Response:
     """Whether work is accepted.
 
-    503 without the database. Without the queue the answer is 200 and `degraded`: work is accepted and kept in the
-    database, where the workers find it, a few seconds later than usual.
+    503 without the database, or when nothing can be written to the blob store. Without the queue the answer is 200 and
+    `degraded`: work is accepted and kept in the database, where the workers find it, a few seconds later than usual.
     """
-    database, queue = _database_is_up(), stores().pulse.beats()
-    state = "down" if not database else "ready" if queue else "degraded"
-    body = Readiness(state=state, database=_word(database), queue=_word(queue))
-    status = HTTPStatus.OK if database else HTTPStatus.SERVICE_UNAVAILABLE
+    database, storage, queue = _database_is_up(), _storage_is_up(), stores().pulse.beats()
+    accepting = database and storage
+    state = "down" if not accepting else "ready" if queue else "degraded"
+    body = Readiness(state=state, database=_word(database), storage=_word(storage), queue=_word(queue))
+    status = HTTPStatus.OK if accepting else HTTPStatus.SERVICE_UNAVAILABLE
     return Response(body.model_dump_json(), status, mimetype="application/json")
 
 
@@ -44,6 +45,14 @@ def _database_is_up() -> bool:
         with stores().database.read() as session:
             session.execute(text("select 1 from account where 1 = 0"))
     except StorageUnavailable:
+        return False
+    return True
+
+
+def _storage_is_up() -> bool:
+    try:
+        stores().blobs.probe()
+    except OSError:
         return False
     return True
 

@@ -6,7 +6,7 @@ from flask_openapi3.models.tag import Tag
 
 from api import schemas
 from api.auth import account_id, require_key
-from api.problems import PROBLEMS
+from api.problems import PROBLEMS, problem
 from api.stores import stores
 from shield import jobs
 from shield.errors import NotFound
@@ -17,7 +17,7 @@ blueprint = APIBlueprint(
     url_prefix="/v1/items",
     abp_tags=[Tag(name="items", description="One image in a job.")],
     abp_security=[{"key": []}],
-    abp_responses=PROBLEMS,
+    abp_responses=PROBLEMS | problem(404),
 )
 blueprint.before_request(require_key)
 

@@ -59,7 +59,7 @@ blueprint.before_request(require_key)
 @blueprint.post(
     "",
     operation_id="submit_job",
-    responses={202: schemas.Job, **problem(400, 413, 415)},
+    responses={202: schemas.Job, **problem(400, 408, 413, 415, 422)},
     openapi_extensions={"requestBody": SUBMISSION},
 )
 def submit() -> Response:
@@ -72,7 +72,7 @@ def submit() -> Response:
     return _json(job, HTTPStatus.ACCEPTED, Location=job.links.self)
 
 
-@blueprint.get("", operation_id="list_jobs", responses={200: schemas.JobList})
+@blueprint.get("", operation_id="list_jobs", responses={200: schemas.JobList, **problem(422)})
 def newest(query: schemas.JobQuery) -> Response:
     """List jobs, newest first."""
     with stores().database.read() as session:
@@ -82,13 +82,13 @@ def newest(query: schemas.JobQuery) -> Response:
     return _json(schemas.JobList(data=page, has_more=len(rows) > query.limit, first_id=first, last_id=last))
 
 
-@blueprint.get("/<job_id>", operation_id="get_job", responses={200: schemas.Job})
+@blueprint.get("/<job_id>", operation_id="get_job", responses={200: schemas.Job, **problem(404)})
 def get(path: schemas.JobPath) -> Response:
     """Follow a job."""
     return _json(schemas.Job.of(_job(path)))
 
 
-@blueprint.get("/<job_id>/items", operation_id="list_items", responses={200: schemas.ItemList})
+@blueprint.get("/<job_id>/items", operation_id="list_items", responses={200: schemas.ItemList, **problem(404, 422)})
 def items(path: schemas.JobPath, query: schemas.ItemQuery) -> Response:
     """List the items of a job.
 
@@ -109,7 +109,8 @@ def items(path: schemas.JobPath, query: schemas.ItemQuery) -> Response:
         200: {
             "description": "One item a line, in the order of the submission.",
             "content": {JSONL: {"schema": {"type": "string"}}},
-        }
+        },
+        **problem(404),
     },
 )
 def results(path: schemas.JobPath) -> Response:
@@ -120,7 +121,7 @@ def results(path: schemas.JobPath) -> Response:
     return stream_results(_job(path))
 
 
-@blueprint.post("/<job_id>/cancel", operation_id="cancel_job", responses={200: schemas.Job})
+@blueprint.post("/<job_id>/cancel", operation_id="cancel_job", responses={200: schemas.Job, **problem(404)})
 def cancel(path: schemas.JobPath) -> Response:
     """Cancel a job.
 

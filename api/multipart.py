@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import cast
 
 from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
-from api.errors import Malformed
+from api.errors import Malformed, TooLargeUpload
 
 READ = 64 * 1024  # bytes taken from the connection at a time
 
@@ -75,13 +76,28 @@ def _events(request: Request) -> Iterator[Event]:
         raise Malformed("the Content-Type of a multipart body must name its boundary")
     decoder = MultipartDecoder(boundary, request.max_form_memory_size, max_parts=request.max_form_parts)
     while True:
-        try:
-            event = decoder.next_event()
-            while isinstance(event, NeedData):
-                decoder.receive_data(request.stream.read(READ) or None)
-                event = decoder.next_event()
-        except ValueError as error:
-            raise Malformed(f"the multipart body does not parse: {error}") from error
+        event = _next_event(decoder)
+        while isinstance(event, NeedData):
+            _receive(decoder, request.stream.read(READ))
+            event = _next_event(decoder)
         yield event
         if isinstance(event, Epilogue):
             return
+
+
+def _receive(decoder: MultipartDecoder, content: bytes) -> None:
+    try:
+        decoder.receive_data(content or None)
+    except RequestEntityTooLarge as error:
+        limit = decoder.max_form_memory_size
+        raise TooLargeUpload(f"the headers of one part are larger than the limit of {limit} bytes") from error
+
+
+def _next_event(decoder: MultipartDecoder) -> Event:
+    try:
+        return decoder.next_event()
+    except RequestEntityTooLarge as error:
+        detail = f"the form has more than {decoder.max_parts} parts: split it into more jobs"
+        raise TooLargeUpload(detail) from error
+    except ValueError as error:
+        raise Malformed(f"the multipart body does not parse: {error}") from error

@@ -24,6 +24,8 @@ CLEAN = r"^[^\x00]*$"  # PostgreSQL keeps no NUL in a text
 JOB_ID = r"^job_[0-9a-f]{27}$"
 ITEM_ID = r"^itm_[0-9a-f]{27}_[0-9]{7}$"
 
+ITEM_ERRORS = 'Stable; docs/api.md, "Errors of an item", lists every code, what it means and what to do.'
+
 _http_url = TypeAdapter(AnyHttpUrl)
 
 
@@ -167,7 +169,7 @@ class Model(BaseModel):
 class ItemError(BaseModel):
     """Why an item failed: a stable code for programs, a sentence for people."""
 
-    code: str
+    code: str = Field(examples=["not_an_image"], description=ITEM_ERRORS)
     detail: str
 
 
@@ -274,6 +276,7 @@ class Readiness(BaseModel):
 
     state: str = Field(examples=["ready"])
     database: str = Field(examples=["up"])
+    storage: str = Field(examples=["up"])
     queue: str = Field(examples=["up"])
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flask import current_app
 
 from shield import outbox
-from shield.blobs import Blobs
+from shield.blobs import LocalBlobs
 from shield.db import Database
 from shield.errors import StorageUnavailable
 from shield.queue import Queue, QueueUnavailable
@@ -100,7 +100,7 @@ class Stores:
 
     settings: Settings
     database: Database
-    blobs: Blobs
+    blobs: LocalBlobs
     poker: Poker
     pulse: Pulse
 

@@ -39,7 +39,10 @@ def read_submission(request: Request) -> Submission:
     ValidationError with a pointer to each fault.
     """
     if request.mimetype == "multipart/form-data":
-        return read_upload(request)
+        submission = read_upload(request)
+        if not submission.items:
+            raise InvalidSubmission("a job needs at least one file", "/files")
+        return submission
     if request.mimetype == "application/json":
         return _read_json(request)
     raise UnsupportedMediaType("send multipart/form-data with files, or application/json with items")
@@ -64,7 +67,7 @@ def _read_json(request: Request) -> Submission:
         if fault["type"] == "json_invalid":
             raise Malformed(f"the body is not JSON: {fault['msg'].removeprefix('Invalid JSON: ')}") from error
         raise
-    _check_count(len(wanted.items))
+    _check_count(len(wanted.items), "/items")
     return Submission(wanted.name, [NewItem(url=source.url, custom_id=source.custom_id) for source in wanted.items])
 
 
@@ -77,7 +80,7 @@ def read_upload(request: Request) -> Submission:
         if part.filename is None:
             _take_field(part, submission, custom_ids)
         else:
-            _check_count(len(blobs) + 1)
+            _check_count(len(blobs) + 1, "/files")
             sha256 = _store(part)
             if sha256:
                 blobs.append((part.filename, sha256))
@@ -124,7 +127,7 @@ def _store(part: Part) -> str | None:
         raise StorageUnavailable(f"the file {name!r} cannot be stored now: {error.strerror or error}") from error
 
 
-def _check_count(count: int) -> None:
+def _check_count(count: int, pointer: str) -> None:
     most = stores().settings.max_items
     if count > most:
-        raise InvalidSubmission(f"more than {most} items in one request: split it into more jobs", "/items")
+        raise InvalidSubmission(f"more than {most} items in one request: split it into more jobs", pointer)

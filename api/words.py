@@ -41,6 +41,7 @@ ERRORS = {
     "decode_failed": "The image is damaged and cannot be opened.",
     "decoder_crashed": "The image is damaged and cannot be opened safely.",
     "decode_timeout": "Opening the image took too long.",
+    "scan_failed": "Scanning this image failed.",
     "fetch_failed": "The image could not be fetched from its address.",
     "blob_missing": "The stored image is gone.",
     "poison": "Scanning this image failed again and again, so it was given up.",

@@ -38,8 +38,8 @@ ALLOWED: Final = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
-    b"BM": "BMP",
 }
+BMP_HEADERS: Final = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes of the second header, in every version of BMP
 KNOWN: Final = {
     b"II*\x00": "TIFF",
     b"MM\x00*": "TIFF",
@@ -98,6 +98,8 @@ def sniff(content: bytes) -> str:
             return name
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "WEBP"
+    if content[:2] == b"BM" and int.from_bytes(content[14:18], "little") in BMP_HEADERS:
+        return "BMP"  # two letters alone may begin any text
     known = next((name for start, name in KNOWN.items() if content.startswith(start)), None)
     if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
         known = "HEIF or AVIF"

@@ -3,12 +3,17 @@
 import argparse
 import contextlib
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+from sqlalchemy import inspect
+from sqlalchemy.orm import Session
 
 from shield import accounts, states, supervisor
 from shield.db import Database
-from shield.errors import NotFound, ShieldError
+from shield.errors import NotFound, SettingsError, ShieldError, StorageUnavailable
 from shield.settings import Settings, settings
 
 FIRST_ACCOUNT = "default"
@@ -20,18 +25,20 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     starter = commands.add_parser("up", help="start the whole system; Ctrl-C stops it")
     starter.add_argument("--key-file", type=Path, metavar="PATH", help="write a new API key there, for scripts")
+    starter.add_argument("--while-stdin", action="store_true", help=argparse.SUPPRESS)  # stop when stdin is closed
     commands.add_parser("migrate", help="bring the database's tables to the newest version")
     commands.add_parser("key", help="print a new API key of the first account")
     commands.add_parser("link", help="print a new one-time link that opens a browser session")
     commands.add_parser("states", help="print the state charts, as in docs/states.md")
     args = parser.parse_args(argv)
+    os.umask(0o077)  # everything that is kept is for this user alone
     try:
         if args.command == "states":
             print_states()
             return 0
         config = settings()
         if args.command == "up":
-            up(config, args.key_file)
+            up(config, args.key_file, sys.stdin.fileno() if args.while_stdin else None)
         elif args.command == "migrate":
             supervisor.make_home(config.home)
             supervisor.migrate(config.database)
@@ -42,33 +49,60 @@ def main(argv: list[str] | None = None) -> int:
     except ShieldError as error:
         print(f"shield: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("shield: stopped before it had started", file=sys.stderr)
+        return 130
     return 0
 
 
-def up(config: Settings, key_file: Path | None) -> None:
-    """Run the stack until it is stopped. Raises SettingsError when it cannot be started here."""
+def up(config: Settings, key_file: Path | None, leash: int | None) -> None:
+    """Run the stack until it is stopped, or `leash` is closed. Raises SettingsError when it cannot be started here."""
     stack = supervisor.Stack(config, say)
     supervisor.migrate(config.database)
-    key = first_key(config) if key_file is None else new_key(config)
-    if key_file is not None and key is not None:
-        key_file.touch(mode=0o600)
-        key_file.chmod(0o600)  # an older file may have had another mode
-        key_file.write_text(key)
+    if key_file is not None:
+        write_key(config, key_file)
 
     def announce() -> None:
         say(f"Deepfake Shield is up at {stack.url}")
-        if key is not None and key_file is None:
+        key = first_key(config)  # made where it is shown: a start that is interrupted loses none
+        if key is not None:
             say(f"API key, shown this once: {key}")
         say(f"open in a browser, once, within {accounts.LINK_MINUTES} minutes: {new_link(config, stack.url)}")
         say(f"logs are in {stack.home / 'logs'}; Ctrl-C stops it")
+        if stack.ailing:
+            say(f"but not all of it works: {', '.join(stack.ailing)} died since the start, see above")
 
-    stack.run(announce)
+    stack.run(announce, leash)
+
+
+def write_key(config: Settings, path: Path) -> None:
+    """Write a new key into this file. Raises SettingsError when it cannot be written."""
+    try:
+        path.touch(mode=0o600)
+        path.chmod(0o600)  # an older file may have had another mode
+        path.write_text(new_key(config))
+    except OSError as error:
+        raise SettingsError(f"the key cannot be written to {path} ({error.strerror}): see --key-file") from error
+
+
+@contextlib.contextmanager
+def writing(config: Settings) -> Iterator[Session]:
+    """One transaction on the tables. Raises NotFound before the first start, when there are none."""
+    with contextlib.closing(Database(config.database)) as database:
+        try:
+            with database.read() as session:
+                made = inspect(session.connection()).has_table("account")
+        except StorageUnavailable as error:
+            raise NotFound(f"{error}. Before the first start, start the system once: `python -m shield up`") from error
+        if not made:
+            raise NotFound("nothing is set up here yet: start the system once with `python -m shield up`")
+        with database.write() as session:
+            yield session
 
 
 def first_key(config: Settings) -> str | None:
     """On the first start, the first account and its key; None when there is an account already."""
-    database = Database(config.database)
-    with contextlib.closing(database), database.write() as session:
+    with writing(config) as session:
         if accounts.first_account(session) is not None:
             return None
         return accounts.create_key(session, accounts.create_account(session, FIRST_ACCOUNT).id)
@@ -76,16 +110,14 @@ def first_key(config: Settings) -> str | None:
 
 def new_key(config: Settings) -> str:
     """Another key of the first account, which is made if there is none."""
-    database = Database(config.database)
-    with contextlib.closing(database), database.write() as session:
+    with writing(config) as session:
         account = accounts.first_account(session) or accounts.create_account(session, FIRST_ACCOUNT)
         return accounts.create_key(session, account.id)
 
 
 def new_link(config: Settings, url: str) -> str:
     """A one-time link of the first account. Raises NotFound when there is none."""
-    database = Database(config.database)
-    with contextlib.closing(database), database.write() as session:
+    with writing(config) as session:
         account = accounts.first_account(session)
         if account is None:
             raise NotFound("there is no account yet: `python -m shield up` makes the first")
@@ -109,7 +141,8 @@ def print_states() -> None:
 
 def say(words: str) -> None:
     """Tell the person at the terminal, at once even when it is a pipe."""
-    print(words, flush=True)
+    with contextlib.suppress(OSError):  # the terminal has gone, or the disk behind it is full: the system goes on
+        print(words, flush=True)
 
 
 if __name__ == "__main__":

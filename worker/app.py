@@ -5,6 +5,7 @@ hand finish, gives back what is leased and not yet scanned, and ends the process
 """
 
 import logging
+import time
 from typing import Any
 
 from celery import Celery, signals
@@ -23,6 +24,8 @@ from worker.scan import Scanner, Scanning
 
 log = logging.getLogger(__name__)
 
+BROKER_PAUSE = 5.0  # seconds before a consumer that failed is made anew
+
 
 def run(scanner: Scanner, card: WeightsCard, config: Settings) -> int:
     """Scan until SIGTERM or SIGINT; the exit code. Redis may come and go, or not be there at all.
@@ -39,16 +42,33 @@ def run(scanner: Scanner, card: WeightsCard, config: Settings) -> int:
 
     signals.worker_shutting_down.connect(stop, weak=False)
     signals.setup_logging.connect(_keep_logging, weak=False)
-    worker = app.Worker(pool="solo", queues=list(LANES), without_gossip=True, without_mingle=True, quiet=True)
     log.info("ready: %s %s", card.name, card.version)
     loop.start()
     try:
-        worker.start()
+        return consume(app, scanning)
     finally:
         loop.stop()
         loop.join()
         database.close()
-    return int(worker.exitcode or 0)
+
+
+def consume(app: Celery, scanning: Scanning) -> int:
+    """Consume messages until told to stop; the exit code.
+
+    Celery waits by itself for a Redis that is away, but ends over one that is there and refuses to write (its memory or
+    its disk is full). The networks and the scan loop outlive that: only the consumer is made anew.
+    """
+    while True:
+        worker = app.Worker(pool="solo", queues=list(LANES), without_gossip=True, without_mingle=True, quiet=True)
+        worker.start()
+        if scanning.stopping or not worker.exitcode:
+            return int(worker.exitcode or 0)
+        log.warning("the consumer failed: a new one in %g s; meanwhile chunks are found in SQL", BROKER_PAUSE)
+        until = time.monotonic() + BROKER_PAUSE
+        while time.monotonic() < until and not scanning.stopping:
+            time.sleep(0.1)
+        if scanning.stopping:
+            return 0
 
 
 def scan_app(loop: ScanLoop, redis_url: str) -> Celery:

@@ -1,5 +1,6 @@
 """Sources: the bytes of leased items, from the blob store or from the web, many at a time."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,8 @@ from shield.blobs import Blobs
 from shield.dispatch import Failed, LeasedItem
 from shield.errors import BlobMissing, FetchFailed
 from shield.settings import Settings
+
+log = logging.getLogger(__name__)
 
 FETCHES = 16  # at a time: they wait for disks and for other people's servers
 
@@ -36,3 +39,7 @@ class Sources:
             )
         except (BlobMissing, FetchFailed) as error:
             return Failed(item.id, error.code, str(error))
+        except Exception as error:  # whatever it is, it must not harm the neighbours
+            log.exception("item %s could not be fetched", item.id)
+            detail = f"fetching failed with {type(error).__name__}; the worker's log says where"
+            return Failed(item.id, FetchFailed.code, detail)

@@ -180,3 +180,21 @@ def test_the_session_cookie_is_kept_from_scripts_and_other_sites(house: House, s
     assert "HttpOnly" in cookie
     assert "SameSite=Lax" in cookie
     assert ("Secure" in cookie) is secure
+
+
+def test_an_unspent_link_stays_out_of_the_log(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    with house.database.write() as session:
+        token = accounts.create_link(session, house.account_id)
+    form = form_token(house.client.get(f"/session/{token}"))
+    house.database.close()
+    for path in house.settings.home.glob("shield.db*"):
+        path.unlink()
+    (house.settings.home / "shield.db").mkdir()
+    assert house.client.post(f"/session/{token}", data={"form_token": form}).status_code == 503
+    assert "/session/<token>" in caplog.text
+    assert token not in caplog.text
+
+
+def test_a_form_that_anyone_may_send_is_read_to_a_small_limit(house: House) -> None:
+    for path in ("/session/x", "/logout"):
+        assert house.client.post(path, data={"form_token": "t" * 5000}).status_code == 413

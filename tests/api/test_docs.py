@@ -1,9 +1,10 @@
-"""docs/api.md names every route and every error code, and no other."""
+"""docs/api.md names every route, every error code and every code of a failed item, and no other."""
 
 import re
 
 from api import errors
-from shield.errors import SettingsError, ShieldError
+from pipeline.results import ErrorCode
+from shield.errors import BlobMissing, FetchFailed, SettingsError, ShieldError
 from tests.api.conftest import ROOT, House
 
 PAGE = (ROOT / "docs" / "api.md").read_text()
@@ -21,3 +22,12 @@ def test_every_error_code_is_on_the_page() -> None:
     documented = set(re.findall(r"^\| \d{3} \| `(\w+)`", PAGE, re.MULTILINE))
     assert documented == codes
     assert SettingsError.code not in documented
+
+
+def test_every_code_of_a_failed_item_is_on_the_page(house: House) -> None:
+    _, found, section = PAGE.partition("## Errors of an item\n")
+    assert found
+    documented = set(re.findall(r"^\| `(\w+)`", section.partition("\n## ")[0], re.MULTILINE))
+    assert documented == {*ErrorCode, FetchFailed.code, BlobMissing.code, "scan_failed", "poison"}
+    schemas = house.client.get("/openapi.json").get_json()["components"]["schemas"]
+    assert "docs/api.md" in schemas["ItemError"]["properties"]["code"]["description"]

@@ -10,13 +10,19 @@ def test_a_whole_system_is_ready(build: Callable[..., House], redis_server: Redi
     client = build(CeleryQueue(redis_server.url)).client
     assert client.get("/healthz").get_json() == {"state": "alive"}
     answer = client.get("/readyz")
-    assert (answer.status_code, answer.get_json()) == (200, {"state": "ready", "database": "up", "queue": "up"})
+    assert (answer.status_code, answer.get_json()) == (
+        200,
+        {"state": "ready", "database": "up", "storage": "up", "queue": "up"},
+    )
 
 
 def test_without_redis_work_is_still_accepted(build: Callable[..., House], redis_server: RedisServer) -> None:
     redis_server.stop()
     answer = build(CeleryQueue(redis_server.url)).client.get("/readyz")
-    assert (answer.status_code, answer.get_json()) == (200, {"state": "degraded", "database": "up", "queue": "down"})
+    assert (answer.status_code, answer.get_json()) == (
+        200,
+        {"state": "degraded", "database": "up", "storage": "up", "queue": "down"},
+    )
 
 
 def test_a_redis_that_hangs_is_down_and_holds_up_nobody(build: Callable[..., House], redis_server: RedisServer) -> None:
@@ -33,4 +39,18 @@ def test_without_the_database_the_api_is_alive_and_not_ready(house: House) -> No
     (house.settings.home / "shield.db").mkdir()
     assert house.client.get("/healthz").status_code == 200
     answer = house.client.get("/readyz")
-    assert (answer.status_code, answer.get_json()) == (503, {"state": "down", "database": "down", "queue": "up"})
+    assert (answer.status_code, answer.get_json()) == (
+        503,
+        {"state": "down", "database": "down", "storage": "up", "queue": "up"},
+    )
+
+
+def test_where_nothing_can_be_stored_the_api_is_not_ready(house: House) -> None:
+    folder = house.settings.blob_folder
+    assert house.client.get("/readyz").status_code == 200
+    assert list(folder.iterdir()) == []  # the probe leaves nothing
+    folder.rmdir()
+    folder.write_text("a file where the folder should be")
+    answer = house.client.get("/readyz")
+    assert (answer.status_code, answer.get_json()["state"]) == (503, "down")
+    assert answer.get_json()["storage"] == "down"

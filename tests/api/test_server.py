@@ -14,7 +14,7 @@ import pytest
 
 from shield import accounts
 from shield.db import Database
-from tests.api.conftest import ROOT, RedisServer, wait_until
+from tests.api.conftest import PATIENCE, ROOT, RedisServer, wait_until
 
 
 class Server:
@@ -33,6 +33,7 @@ class Server:
             "SHIELD_REDIS_URL": redis_url,
             "SHIELD_MAX_IMAGE_BYTES": "100000",
             "SHIELD_MAX_REQUEST_BYTES": "2000000",
+            "SHIELD_API_THREADS": "2",
         }
         self.process = subprocess.Popen([sys.executable, "-m", "api"], cwd=ROOT, env=env)
         wait_until(self._answers)
@@ -69,6 +70,19 @@ def test_the_server_serves_refuses_and_stops_cleanly(server: Server) -> None:
     assert server.post(b"x" * 1_900_000, "wrong").status_code == 401
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(30) == 0
+
+
+def test_clients_that_stop_in_mid_request_give_their_threads_back(server: Server) -> None:
+    head = b"POST /session/x HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    with (
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as half_a_line,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as half_a_body,
+    ):
+        half_a_line.sendall(b"GET /hea")
+        half_a_body.sendall(head + b"Content-Length: 100\r\n\r\nx")
+        assert httpx.get(f"{server.url}/healthz", timeout=PATIENCE).status_code == 200
+        assert half_a_line.recv(1000) == b""
+        assert half_a_body.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
 @pytest.mark.parametrize(("name", "setting"), [("SHIELD_REDIS_URL", ""), ("SHIELD_PORT", "many")])

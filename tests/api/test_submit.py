@@ -112,17 +112,17 @@ def test_a_wrong_form_is_refused_with_a_pointer(house: House, fields: dict[str, 
 
 def test_a_form_in_which_no_file_was_chosen_makes_no_job(house: House) -> None:
     answer = house.upload((b"", ""))
-    assert (answer.status_code, answer.get_json()["errors"][0]["pointer"]) == (422, "/items")
+    assert (answer.status_code, answer.get_json()["errors"][0]["pointer"]) == (422, "/files")
 
 
-@pytest.mark.parametrize("way", ["files", "urls"])
-def test_too_many_items_are_refused(build: Callable[..., House], way: str) -> None:
+@pytest.mark.parametrize(("way", "pointer"), [("files", "/files"), ("urls", "/items")])
+def test_too_many_items_are_refused(build: Callable[..., House], way: str, pointer: str) -> None:
     house = build(max_items=2)
     if way == "files":
         answer = house.upload(*((b"x", f"{n}.jpg") for n in range(3)))
     else:
         answer = house.post("/v1/jobs", json={"items": [{"url": "https://h/"}] * 3})
-    assert (answer.status_code, answer.get_json()["errors"][0]["pointer"]) == (422, "/items")
+    assert (answer.status_code, answer.get_json()["errors"][0]["pointer"]) == (422, pointer)
     assert "2 items" in answer.get_json()["detail"]
 
 
@@ -130,6 +130,13 @@ def test_as_many_items_as_the_limit_are_taken_with_their_custom_ids(build: Calla
     house = build(max_items=3)
     answer = house.upload(*((b"x", f"{n}.jpg") for n in range(3)), name="n", custom_id=["a", "b", "c"])
     assert answer.status_code == 202, answer.text
+
+
+def test_headers_of_a_part_over_their_limit_are_refused_by_that_limit(house: House) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="f"; filename="' + b"x" * 300_000
+    answer = house.post("/v1/jobs", data=body, content_type="multipart/form-data; boundary=b")
+    assert (answer.status_code, answer.get_json()["code"]) == (413, "too_large")
+    assert f"headers of one part are larger than the limit of {256 * 1024} bytes" in answer.get_json()["detail"]
 
 
 def test_a_file_over_the_limit_is_named(build: Callable[..., House]) -> None:

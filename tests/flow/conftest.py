@@ -90,5 +90,5 @@ def web() -> Iterator[str]:
 def samples() -> list[Path]:
     """Every sample photo."""
     found = sorted(SAMPLES.rglob("*.jpg"))
-    assert len(found) == 17
+    assert len(found) == 16
     return found

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from PIL import Image
@@ -16,10 +18,13 @@ pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
 OUT = ROOT / "var" / "demo"
 
 
-def start(**settings: str) -> subprocess.Popen[str]:
-    """The demo, in the environment of somebody who has an installation elsewhere."""
+def start() -> subprocess.Popen[str]:
+    """The demo, in the environment of somebody who has an installation elsewhere, and with limits that forbid it."""
     line = [sys.executable, "samples/demo.py"]
-    env = os.environ | {"SHIELD_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/somebody-elses"} | settings
+    env = os.environ | {
+        "SHIELD_MAX_ITEMS": "3",
+        "SHIELD_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/somebody-elses",
+    }
     return subprocess.Popen(line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -72,6 +77,27 @@ def test_a_demo_that_is_stopped_stops_what_it_started() -> None:
     assert not any(alive(pid) for pid in running.values())
 
 
+def test_a_demo_whose_terminal_is_closed_stops_what_it_started() -> None:
+    with start() as process:
+        read_until(process, "accepted as one job")
+        running = children()
+        process.send_signal(signal.SIGHUP)
+        process.communicate()
+    assert process.returncode == 130
+    assert not any(alive(pid) for pid in running.values())
+
+
+def test_a_demo_that_is_killed_takes_its_system_with_it() -> None:
+    with start() as process:
+        read_until(process, "accepted as one job")
+        running = children()
+        process.kill()
+    deadline = time.monotonic() + 60
+    while any(alive(pid) for pid in running.values()):
+        assert time.monotonic() < deadline, "the system outlived the demo"
+        time.sleep(0.1)
+
+
 def test_a_second_demo_at_the_same_time_is_told_so() -> None:
     with start() as first:
         read_until(first, "Starting the system")
@@ -85,11 +111,16 @@ def test_a_second_demo_at_the_same_time_is_told_so() -> None:
 
 
 def test_a_demo_whose_system_does_not_start_says_why() -> None:
-    with start(SHIELD_LOG_LEVEL="loud") as process:
-        _, err = process.communicate()
+    shutil.rmtree(OUT / "home", ignore_errors=True)
+    (OUT / "home").write_text("a file in the way")
+    try:
+        with start() as process:
+            _, err = process.communicate()
+    finally:
+        (OUT / "home").unlink()
     assert process.returncode == 1
     assert "the stack ended with exit code 2 instead of starting" in err
-    assert "SHIELD_LOG_LEVEL" in err
+    assert "set SHIELD_HOME" in err
     assert "make clean" in err
 
 

@@ -97,7 +97,16 @@ def test_nothing_is_empty(decoder: Decoder) -> None:
     assert code_of(decoder, b"") is ErrorCode.EMPTY
 
 
-@pytest.mark.parametrize("content", [b"hello, world", b"\x00" * 64, b"<!doctype html><html>", b"PK\x03\x04"])
+TEXTS = [
+    b"hello, world",
+    b"BMW is a car, and this is a sentence",
+    b"\x00" * 64,
+    b"<!doctype html><html>",
+    b"PK\x03\x04",
+]
+
+
+@pytest.mark.parametrize("content", TEXTS)
 def test_what_is_no_image_is_said_to_be_none(decoder: Decoder, content: bytes) -> None:
     assert code_of(decoder, content) is ErrorCode.NOT_AN_IMAGE
 

@@ -1,11 +1,13 @@
 import hashlib
 import io
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from shield.blobs import Blobs, LocalBlobs, MemoryBlobs, TooLarge
+from shield.blobs import STALE_SECONDS, Blobs, LocalBlobs, MemoryBlobs, TooLarge
 from shield.errors import BlobMissing
 
 STORES: dict[str, Callable[[Path], Blobs]] = {"local": LocalBlobs, "memory": lambda _: MemoryBlobs()}
@@ -53,3 +55,18 @@ def test_a_refused_stream_leaves_no_file(tmp_path: Path) -> None:
 def test_a_name_that_is_no_sha256_leads_nowhere(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="not a sha256"):
         LocalBlobs(tmp_path).get(name)
+
+
+def test_partial_files_are_removed_once_they_are_old(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    kept = blobs.put(io.BytesIO(b"x"), 10)
+    old, young = tmp_path / "partial-old", tmp_path / "partial-young"
+    long_ago = time.time() - STALE_SECONDS - 60
+    for path in (old, young):
+        path.touch()
+    for path in (old, blobs.path(kept)):
+        os.utime(path, (long_ago, long_ago))
+    blobs.remove_stale()
+    assert not old.exists()
+    assert young.exists()
+    assert blobs.get(kept) == b"x"

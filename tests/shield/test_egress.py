@@ -375,6 +375,7 @@ def test_a_fourth_is_not(site: Site) -> None:
         ("file:///etc/passwd", "must begin with http"),
         ("http://user:word@public.test/", "user name or password"),
         ("http://127.0.0.1\\@public.test/", "backslash"),
+        ("http://[abc", "redirects to a malformed URL"),
     ],
 )
 def test_a_redirect_is_checked_like_the_first_url(site: Site, target: str, reason: str) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from shield.errors import SettingsError
 from shield.settings import Settings
-from shield.supervisor import Child, Stack
+from shield.supervisor import Child, Stack, make_home
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0  # seconds until a test that waits in vain fails
@@ -52,6 +52,7 @@ class Up:
                 (sys.executable, "-m", "shield", "up", *arguments),
                 cwd=ROOT,
                 env={**os.environ, "SHIELD_HOME": str(home), "SHIELD_PORT": "0", "SHIELD_REDIS_URL": ""} | env,
+                stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
@@ -69,6 +70,8 @@ class Up:
         return note
 
     def end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
         if self.process.poll() is None:
             self.process.terminate()
         self.process.wait(PATIENCE)
@@ -149,6 +152,99 @@ def test_given_a_supervisor_that_is_killed_then_no_child_outlives_it(up: Callabl
     wait_until(lambda: all(gone(pid) for pid in pids))
 
 
+def test_given_a_terminal_that_is_closed_then_the_stack_stops_whole(up: Callable[..., Up]) -> None:
+    stack = up()
+    stack.wait_until_ready()
+    pids = stack.note()["children"].values()
+    stack.process.send_signal(signal.SIGHUP)
+    assert stack.process.wait(PATIENCE) == 0
+    assert [pid for pid in pids if not gone(pid)] == []
+
+
+def test_given_a_leash_when_nobody_holds_it_any_more_then_the_stack_stops_whole(up: Callable[..., Up]) -> None:
+    stack = up("--while-stdin")
+    stack.wait_until_ready()
+    pids = stack.note()["children"].values()
+    assert stack.process.stdin is not None
+    stack.process.stdin.close()
+    assert stack.process.wait(PATIENCE) == 0
+    assert [pid for pid in pids if not gone(pid)] == []
+
+
+def test_given_no_room_for_up_json_and_logs_when_a_child_dies_then_the_stack_goes_on(up: Callable[..., Up]) -> None:
+    stack = up()
+    stack.wait_until_ready()
+    scan = stack.note()["children"]["scan"]
+    logs, aside = stack.home / "logs", stack.home / "aside"
+    in_the_way = stack.home / "up.new"
+    in_the_way.mkdir()
+    logs.rename(aside)
+    os.kill(scan, signal.SIGKILL)
+    wait_until(lambda: "scan cannot be started" in stack.said())
+    aside.rename(logs)
+    wait_until(lambda: "HOME/up.json cannot be written" in stack.said())
+    in_the_way.rmdir()
+    wait_until(lambda: stack.note()["children"]["scan"] not in (None, scan))
+    assert stack.process.poll() is None
+    assert stack.said().count("cannot be") == 2
+
+
+def test_given_a_worker_that_cannot_live_then_the_stack_says_why(up: Callable[..., Up], tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('as where it is not installed', name='torch')")
+    stack = up(SHIELD_ENGINE="torch", PYTHONPATH=str(tmp_path))
+    wait_until(lambda: "scan ended with exit code 2 (worker scan: the torch engine needs torch: " in stack.said())
+
+
+def test_given_a_start_that_fails_then_no_key_is_made_that_nobody_sees(up: Callable[..., Up]) -> None:
+    first = up()
+    wait_until((first.home / "up.json").exists)
+    first.process.kill()
+    first.process.wait()
+    if "API key" in first.said():
+        pytest.fail("the stack was up before it could be killed")
+    again = up()
+    again.wait_until_ready()
+    assert "API key, shown this once" in again.said()
+
+
+def test_given_a_home_that_exists_then_its_mode_is_left_alone(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    make_home(tmp_path)
+    make_home(tmp_path / "new")
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("command", "env", "words"),
+    [
+        ("up", {"SHIELD_HOME": "{tmp}/file"}, "file cannot be used (File exists): set SHIELD_HOME"),
+        ("up", {"SHIELD_HOME": "/proc/none"}, "/proc/none cannot be used"),
+        ("up", {"SHIELD_DATABASE_URL": "nonsense"}, "SHIELD_DATABASE_URL is no URL of a database"),
+        ("up --key-file {tmp}/none/key", {}, "the key cannot be written to {tmp}/none/key"),
+        ("key", {}, "start the system once"),
+        ("link", {}, "start the system once"),
+    ],
+)
+def test_given_what_cannot_work_then_one_sentence_says_why(
+    tmp_path: Path, command: str, env: dict[str, str], words: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    ended = subprocess.run(
+        (sys.executable, "-m", "shield", *command.format(tmp=tmp_path).split()),
+        cwd=ROOT,
+        env=os.environ
+        | {"SHIELD_HOME": str(tmp_path / "home"), "SHIELD_PORT": "0"}
+        | {name: value.format(tmp=tmp_path) for name, value in env.items()},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert words.format(tmp=tmp_path) in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr
+
+
 def test_given_a_port_that_is_taken_then_the_error_names_the_setting(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -174,7 +270,8 @@ def test_a_child_that_ends_is_started_again_after_a_pause_that_grows(tmp_path: P
     wait_until(look)
     log = tmp_path / "program.log"
     assert said == [
-        f"program ended with exit code 3: starting it again in {pause} s. Its log: {log}" for pause in ("0.5", "1", "2")
+        f"program ended with exit code 3 (words): starting it again in {pause} s. Its log: {log}"
+        for pause in ("0.5", "1", "2")
     ]
     assert log.read_text() == "words\n" * 3
     assert failing.pid is None

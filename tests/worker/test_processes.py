@@ -45,6 +45,24 @@ def test_given_no_redis_at_the_start_then_a_worker_scans_and_consumes_when_redis
     wait_until(lambda: house.ended(second) and server.waiting("interactive") == 0)
 
 
+def test_given_a_redis_that_refuses_to_write_then_the_worker_lives_scans_and_consumes_when_it_writes_again(
+    house: House, server: RedisServer, workers: Workers
+) -> None:
+    server.start()
+    with server.client() as client:
+        client.config_set("maxmemory", "1")
+        process = workers.start()
+        wait_until(lambda: "the consumer failed" in workers.log())
+        first = house.submit(b"face 1")
+        wait_until(lambda: house.ended(first))
+        client.config_set("maxmemory", "0")
+    second = house.submit(b"face 2")
+    publish(house, server)
+    wait_until(lambda: house.ended(second) and server.waiting("interactive") == 0)
+    assert workers.log().count("ready: stub 1") == 1  # the networks were loaded once
+    assert stop(process) == 0
+
+
 def test_given_a_job_under_way_when_its_worker_is_killed_then_it_ends_with_every_item_once(
     house: House, server: RedisServer, workers: Workers
 ) -> None:

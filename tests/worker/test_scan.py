@@ -91,6 +91,17 @@ def test_the_image_that_the_scanner_fails_on_fails_alone(house: House, caplog: p
     assert "a fault of the scanner" in caplog.text
 
 
+def test_a_stored_object_that_cannot_be_read_fails_its_item_alone(house: House) -> None:
+    job = house.submit(b"face 1", b"face 2")
+    unreadable = house.items(job)[0].source_blob
+    assert unreadable is not None
+    path = house.blobs.path(unreadable)
+    path.unlink()
+    path.mkdir()  # reading it is an OSError of a kind that nobody foresaw
+    house.scanning(StubScanner()).scan_ready()
+    assert house.outcomes(job) == ["fetch_failed", "fake"]
+
+
 def test_a_stored_object_that_is_gone_fails_its_item_alone(house: House) -> None:
     job = house.submit(b"face 1", b"face 2")
     gone = house.items(job)[0].source_blob
