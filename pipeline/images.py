@@ -31,6 +31,7 @@ Pixels = npt.NDArray[np.uint8]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 LENGTH: Final = struct.Struct(">Q")
+LARGE_BYTES: Final = 50_000_000  # decoded: about 17 million pixels
 
 # The formats whose decoders see daily use and care. Everything else is refused by name.
 ALLOWED: Final = {
@@ -170,6 +171,8 @@ class Decoder:
             raise
         if "code" in head:
             raise ImageError(ErrorCode(head["code"]), head["detail"])
+        if len(body) > LARGE_BYTES:
+            self.close()  # the child would keep what this image took; the next one starts another
         return Decoded(np.frombuffer(body, np.uint8).reshape(head["height"], head["width"], 3), name)
 
     def _ask(self, name: str, content: bytes) -> tuple[dict[str, Any], bytearray]:

@@ -5,7 +5,6 @@ The draw of batch k depends on the seed and k alone, so a resumed training sees 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -32,10 +31,10 @@ def open_pools(config: TrainConfig, split: str) -> list[Pool]:
     """The pools that a training draws from. Raises DataError for unusable data or a source under one label only."""
     pools = []
     for source in config.sources:
-        examples = read_manifest(Path(source.manifest), split)
+        examples = read_manifest(source.manifest_path, split)
         if not source.blend:
             check_sources(examples)
-        pictures = open_pictures(Path(source.root))
+        pictures = open_pictures(source.root_path)
         by_label = {label: [e for e in examples if e.label == label] for label in (0, 1)}
         kinds = (("real", 0, source.real), ("fake", 1, source.fake), ("blend", 0, source.blend))
         pools += [

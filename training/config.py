@@ -5,16 +5,31 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from training.data import data_folder
+
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """One source of crops. Weights are shares of a batch; blends are made from its real crops."""
+    """One source of crops. Weights are shares of a batch; blends are made from its real crops.
+
+    In the two paths {data} stands for the data folder (SHIELD_DATA).
+    """
 
     manifest: str
     root: str
     real: float
     fake: float
     blend: float
+
+    @property
+    def manifest_path(self) -> Path:
+        """Where the manifest lies."""
+        return Path(self.manifest.format(data=data_folder()))
+
+    @property
+    def root_path(self) -> Path:
+        """The folder or zip that holds the crops."""
+        return Path(self.root.format(data=data_folder()))
 
 
 @dataclass(frozen=True, slots=True)

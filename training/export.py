@@ -94,9 +94,9 @@ def _measure(card: WeightsCard, config: TrainConfig) -> tuple[Calibration, dict[
     engine = OnnxEngine(card)
     per_source = {}
     for source in config.sources:
-        examples = read_manifest(Path(source.manifest), "val")
+        examples = read_manifest(source.manifest_path, "val")
         labels = np.array([example.label for example in examples])
-        per_source[examples[0].source] = (labels, crop_logits(engine, examples, open_pictures(Path(source.root))))
+        per_source[examples[0].source] = (labels, crop_logits(engine, examples, open_pictures(source.root_path)))
     labels = np.concatenate([labels for labels, _ in per_source.values()])
     calibration = fit(labels, np.concatenate([logits for _, logits in per_source.values()]))
     scored = [(labels, calibration.score(logits)) for labels, logits in per_source.values()]
@@ -113,7 +113,7 @@ def _measure(card: WeightsCard, config: TrainConfig) -> tuple[Calibration, dict[
 
 def _source_names(config: TrainConfig) -> list[str]:
     return [
-        f"{Path(s.manifest).stem} (real {s.real:g}, fake {s.fake:g}, self-blend {s.blend:g})" for s in config.sources
+        f"{s.manifest_path.stem} (real {s.real:g}, fake {s.fake:g}, self-blend {s.blend:g})" for s in config.sources
     ]
 
 

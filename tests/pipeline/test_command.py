@@ -54,6 +54,20 @@ def test_without_any_file_the_command_fails(tmp_path: Path, capsys: pytest.Captu
     assert "absent.jpg: no such file or folder" in output.err
 
 
+def test_a_path_that_is_missing_fails_the_command_though_the_others_are_scanned(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([str(LANDSCAPE), "absent.jpg"]) == 1
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) == 1
+    assert "absent.jpg: no such file" in told.err
+
+
+def test_a_weights_card_that_is_missing_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(LANDSCAPE), "--classifier", "absent.json"]) == 2
+    assert capsys.readouterr().err == "cannot go on: no weights card at absent.json\n"
+
+
 def test_scanning_needs_no_torch() -> None:
     program = "import sys; sys.modules['torch'] = None; from pipeline.scan import Scanner; Scanner().close()"
     subprocess.run([sys.executable, "-c", program], cwd=PROJECT, check=True, timeout=60)

@@ -93,6 +93,13 @@ def test_a_single_pixel_is_an_image(decoder: Decoder) -> None:
     assert decoder.decode(encoded(Image.new("RGB", (1, 1)), "PNG")).pixels.shape == (1, 1, 3)
 
 
+def test_a_large_image_costs_its_child_whose_memory_would_stay_taken(decoder: Decoder) -> None:
+    decoder.decode(encoded(Image.new("RGB", (64, 64)), "PNG"))
+    assert decoder.pid is not None
+    assert decoder.decode(encoded(Image.new("RGB", (5000, 4000)), "PNG")).pixels.shape == (4000, 5000, 3)
+    assert decoder.pid is None
+
+
 def test_nothing_is_empty(decoder: Decoder) -> None:
     assert code_of(decoder, b"") is ErrorCode.EMPTY
 
