@@ -70,10 +70,18 @@ def test_given_a_job_under_way_when_its_worker_is_killed_then_it_ends_with_every
     job = house.submit(*[b"slow %d" % n for n in range(16)])
     publish(house, server)
     first = workers.start()
-    wait_until(lambda: house.job(job).done > 0)
+
+    def held_in_mid_scan() -> bool:
+        """Freeze the worker; let it go on unless it has results and holds a lease at this very moment."""
+        first.send_signal(signal.SIGSTOP)
+        if house.job(job).done > 0 and any(chunk.state == "leased" for chunk in house.chunks(job)):
+            return True
+        first.send_signal(signal.SIGCONT)
+        return False
+
+    wait_until(held_in_mid_scan)
     assert stop(first, signal.SIGKILL) == -signal.SIGKILL
     assert not house.ended(job)
-    assert any(chunk.state == "leased" for chunk in house.chunks(job))
     workers.start()
     wait_until(lambda: house.ended(job), meanwhile=house.sweep)
     house.check()
