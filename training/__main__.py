@@ -15,13 +15,24 @@ COMMANDS = {
 
 
 def main() -> int:
-    """Parse the command line and run one command; modules are imported only when theirs is asked for."""
+    """Parse the command line and run one command; modules are imported only when theirs is asked for.
+
+    2 when the command needs a package that this environment does not have.
+    """
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (module, summary) in COMMANDS.items():
-        added = commands.add_parser(name, help=summary, description=summary)
-        if name in sys.argv[1:2]:
-            importlib.import_module(module).add_arguments(added)
+    asked = sys.argv[1] if len(sys.argv) > 1 else ""
+    try:
+        for name, (module, summary) in COMMANDS.items():
+            added = commands.add_parser(name, help=summary, description=summary)
+            if name == asked:
+                importlib.import_module(module).add_arguments(added)
+    except ModuleNotFoundError as error:
+        print(
+            f"{asked} needs {error.name}: run it with .venv-training/bin/python, which `make test` makes",
+            file=sys.stderr,
+        )
+        return 2
     args = parser.parse_args()
     code: int = importlib.import_module(COMMANDS[args.command][0]).main(args)
     return code
