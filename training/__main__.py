@@ -6,6 +6,7 @@ import sys
 
 COMMANDS = {
     "crops": ("training.facecrops", "cut the faces out of a data set's photos, framed as a scan frames them"),
+    "prepare": ("training.prepare", "make the crops and manifests that training reads from the data folder"),
     "swap": ("training.swaps", "put one person's face on another's photo"),
     "train": ("training.train", "fine-tune the classifier, resuming what is unfinished"),
     "export": ("training.export", "write the shipped weights, ONNX file and card from a checkpoint"),

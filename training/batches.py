@@ -12,9 +12,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from training.augment import training_transform
-from training.blends import self_blend
+from training.blends import cross_blend, self_blend
 from training.config import TrainConfig
-from training.data import Example, Pictures, check_sources, decode_rgb, open_pictures, read_manifest
+from training.data import Example, Pictures, Pixels, check_sources, decode_rgb, open_pictures, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Pool:
 
     examples: list[Example]
     pictures: Pictures
-    kind: str  # real | fake | blend
+    kind: str  # real | fake | blend | cross
     share: float
 
 
@@ -32,14 +32,15 @@ def open_pools(config: TrainConfig, split: str) -> list[Pool]:
     pools = []
     for source in config.sources:
         examples = read_manifest(source.manifest_path, split)
-        if not source.blend:
+        if not source.blend + source.cross:
             check_sources(examples)
         pictures = open_pictures(source.root_path)
         by_label = {label: [e for e in examples if e.label == label] for label in (0, 1)}
-        kinds = (("real", 0, source.real), ("fake", 1, source.fake), ("blend", 0, source.blend))
-        pools += [
-            Pool(by_label[label], pictures, kind, share) for kind, label, share in kinds if share and by_label[label]
-        ]
+        for kind in ("real", "fake", "blend", "cross"):
+            drawn = by_label[1 if kind == "fake" else 0]  # blends are made of real faces
+            share = getattr(source, kind)
+            if share and drawn:
+                pools.append(Pool(drawn, pictures, kind, share))
     return pools
 
 
@@ -86,8 +87,15 @@ def _one_thread(worker: int) -> None:
 
 
 def _draw(pool: Pool, rng: np.random.Generator) -> torch.Tensor:
-    example = pool.examples[rng.integers(len(pool.examples))]
-    crop = decode_rgb(pool.pictures.read(example.file), example.file)
+    example, crop = _any(pool, rng)
     if pool.kind == "blend":
-        crop = self_blend(crop, rng)
+        crop = self_blend(crop, example.landmarks, rng)
+    if pool.kind == "cross":
+        other, donor = _any(pool, rng)
+        crop = cross_blend(crop, example.landmarks, donor, other.landmarks, rng)
     return torch.from_numpy(crop).permute(2, 0, 1)
+
+
+def _any(pool: Pool, rng: np.random.Generator) -> tuple[Example, Pixels]:
+    example = pool.examples[rng.integers(len(pool.examples))]
+    return example, decode_rgb(pool.pictures.read(example.file), example.file)

@@ -10,8 +10,9 @@ from training.data import data_folder
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """One source of crops. Weights are shares of a batch; blends are made from its real crops.
+    """One source of crops, and the shares that its kinds have of a batch.
 
+    Fakes are also made from its real crops: `blend` is a face blended with itself, `cross` with another one.
     In the two paths {data} stands for the data folder (SHIELD_DATA).
     """
 
@@ -20,6 +21,7 @@ class SourceConfig:
     real: float
     fake: float
     blend: float
+    cross: float = 0.0
 
     @property
     def manifest_path(self) -> Path:
@@ -37,6 +39,7 @@ class TrainConfig:
     """A training, whole. The learning rate warms up, stays at its peak, then decays (a WSD schedule)."""
 
     sources: tuple[SourceConfig, ...]
+    start: str = ""  # a checkpoint whose average to start from; empty: the ImageNet weights
     images: int = 100_000  # crops seen in all
     batch: int = 32
     input_size: int = 160

@@ -26,13 +26,20 @@ class DataError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row of a manifest. `group` ties pictures of one origin together, `source` names where they come from."""
+    """One row of a manifest.
+
+    `group` ties pictures of one origin together, `source` names where they come from, `source_width` is the face's
+    width in pixels before it was resized (0: unknown), `landmarks` are x and y of BlazeFace's six points as fractions
+    of the crop's side (empty: unknown).
+    """
 
     file: str
     label: int  # 0 real, 1 fake
     group: str
     split: str
     source: str
+    source_width: int = 0
+    landmarks: tuple[float, ...] = ()
 
 
 class Pictures(Protocol):
@@ -118,6 +125,8 @@ def _example(path: Path, number: int, row: dict[str, str], source: str) -> Examp
         group=row.get("group") or row["file"],
         split=row.get("split") or "",
         source=row.get("source") or source,
+        source_width=int(row.get("source_width") or 0),
+        landmarks=tuple(float(x) for x in (row.get("landmarks") or "").split()),
     )
 
 

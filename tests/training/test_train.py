@@ -1,3 +1,4 @@
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from training.config import TrainConfig, parse_config
-from training.train import rate_at, train
+from training.data import DataError
+from training.train import main, rate_at, start, train
 
 
 def averages(path: Path) -> dict[str, torch.Tensor]:
@@ -46,3 +48,28 @@ def test_the_rate_warms_up_stays_and_decays_to_nothing(config: TrainConfig) -> N
 
 def test_settings_survive_their_checkpoint(config: TrainConfig) -> None:
     assert parse_config(config.as_json()) == config
+
+
+def test_a_training_can_start_from_another_ones_average(config: TrainConfig, tmp_path: Path) -> None:
+    first = train(config, tmp_path / "first")
+    state = start(replace(config, start=str(first)))
+    kept = averages(first)
+    for name, tensor in state.average.state_dict().items():
+        torch.testing.assert_close(tensor, kept[f"average.{name}"], msg=name)
+
+
+def test_a_start_that_is_no_checkpoint_is_refused(config: TrainConfig, tmp_path: Path) -> None:
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(b"not weights")
+    with pytest.raises(DataError, match="no checkpoint to start from"):
+        start(replace(config, start=str(torn)))
+
+
+@pytest.mark.parametrize("unknown", ['{"sources": [], "colour": 1}', "not json"])
+def test_the_command_refuses_unusable_settings_and_says_why(
+    unknown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(unknown)
+    assert main(Namespace(config=path, out=tmp_path / "out", images=None)) == 2
+    assert str(path) in capsys.readouterr().err
