@@ -11,6 +11,8 @@ COMMANDS = {
     "train": ("training.train", "fine-tune the classifier, resuming what is unfinished"),
     "export": ("training.export", "write the shipped weights, ONNX file and card from a checkpoint"),
     "evaluate": ("training.evaluate", "measure the shipped weights on labelled crops"),
+    "report": ("training.report", "measure the shipped weights on every kind of fake: table, pictures, bars"),
+    "leave-one-out": ("training.leftout", "measure a network on the kinds of fakes that it never saw"),
     "convert-blazeface": ("training.convert", "make BlazeFace weights from MediaPipe's TFLite file"),
 }
 

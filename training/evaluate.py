@@ -12,36 +12,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.batching import run_in_batches
-from pipeline.crops import resize
-from pipeline.engine import Engine, OnnxEngine
-from pipeline.weights import MODELS, load_card
-from training.data import LABELS, DataError, Example, Pictures, decode_rgb, open_pictures, read_manifest
+from pipeline.engine import OnnxEngine
+from pipeline.weights import load_card
+from training.bars import Bar
+from training.data import LABELS, DataError, open_pictures, read_manifest
 from training.metrics import figures
+from training.subject import CARD, crop_logits
 
-BATCH = 32
-CARD = MODELS / "shield-lite0.json"
 TARGET_AUC = 0.90
 HONEST_LIMIT = 0.03  # of honest faces alone: the share that may be flagged fake
 FOUND_LEAST = 0.30  # of fakes alone: the share that should be
-
-
-def crop_logits(
-    engine: Engine, examples: list[Example], pictures: Pictures, progress: bool = False
-) -> NDArray[np.float32]:
-    """Logits [N] of face crops: each picture whole is the face, resized as a scan resizes its crops."""
-    size = engine.card.input_size
-    logits: list[NDArray[np.float32]] = []
-    for start in range(0, len(examples), BATCH):
-        names = [example.file for example in examples[start : start + BATCH]]
-        crops = [resize(decode_rgb(pictures.read(name), name), size, size) for name in names]
-        logits.append(run_in_batches(engine, crops, BATCH)[0][:, 0])
-        if progress and start % (10 * BATCH) == 0:
-            sys.stderr.write(f"\r{start + len(names)}/{len(examples)} crops")
-            sys.stderr.flush()
-    if progress:
-        sys.stderr.write(f"\r{len(examples)}/{len(examples)} crops\n")
-    return np.concatenate(logits)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,13 +71,12 @@ def _flagged(labels: NDArray[np.int64], scores: NDArray[np.float64], thresholds:
 def _verdict(record: dict[str, object], target: float) -> int:
     """Print the bar; the exit code. Honest faces alone have no ROC: what counts is how few of them are flagged."""
     if "auc" in record:
-        auc = float(str(record["auc"]))
-        holds = auc >= target
-        sys.stdout.write(f"bar frame_auc {auc:.4f} {target} {'holds' if holds else 'falls short'}\n")
-        return 0 if holds else 1
-    name = next(iter(record.keys() & {"real_flagged_fake", "fake_flagged_fake"}))
+        bar = Bar("frame_auc", float(str(record["auc"])), target)
+        sys.stdout.write("\n".join(bar.lines()) + "\n")
+        return 0 if bar.holds else 1
+    honest = "real_flagged_fake" in record
+    name, limit = ("real_flagged_fake", HONEST_LIMIT) if honest else ("fake_flagged_fake", FOUND_LEAST)
     share = float(str(record[name]))
-    reached = share <= HONEST_LIMIT if name.startswith("real") else share >= FOUND_LEAST
-    limit = HONEST_LIMIT if name.startswith("real") else FOUND_LEAST
+    reached = share <= limit if honest else share >= limit
     sys.stdout.write(f"aim {name} {share:.4f} {limit} {'reached' if reached else 'short'}\n")
     return 0

@@ -23,8 +23,8 @@ from pipeline.weights import MODELS, Calibration, WeightsCard, load_card, sha256
 from training.calibration import fit
 from training.config import TrainConfig, parse_config
 from training.data import open_pictures, read_manifest
-from training.evaluate import crop_logits
 from training.metrics import threshold_at
+from training.subject import crop_logits
 from training.train import MEAN, STD
 
 NAME = "shield-lite0"

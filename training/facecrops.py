@@ -93,7 +93,7 @@ def cut_all(root: Path, out: Path, source: str, margin: float, least: int = 0) -
     """
     detector = open_detector()
     pictures = open_pictures(root)
-    for name in _photos(root):
+    for name in photo_names(root):
         faces = faces_of(detector, decode_rgb(pictures.read(name), name), margin, least)
         if not faces:
             sys.stderr.write(f"{name}: no face found, left out\n")
@@ -131,7 +131,8 @@ def write_rows(manifest: Path, rows: Iterable[list[str]]) -> int:
     return count
 
 
-def _photos(root: Path) -> list[str]:
+def photo_names(root: Path) -> list[str]:
+    """The names of the photos in a folder or zip, in order."""
     if root.is_dir():
         names = [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
     else:

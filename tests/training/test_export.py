@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from pipeline.classifier import efficientnet_lite0
 from pipeline.engine import OnnxEngine, TorchEngine
 from pipeline.weights import WeightsCard, WeightsError, load_card
-from training.evaluate import CARD
+from training.subject import CARD
 from training.export import write_model
 
 SIZE = 64
