@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline.classifier import efficientnet_lite0, prepare
+from training import track
 from training.augment import evaluation_transform
 from training.batches import Pool, batches, open_pools
 from training.config import TrainConfig, load_config
@@ -85,24 +87,30 @@ def train(config: TrainConfig, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     state = start(config)
     resume(state, out)
-    train_pools, val_pools = open_pools(config, "train"), open_pools(config, "val")
+    val_pools = open_pools(config, "val")
+    for loss in steps(config, state):
+        if state.step % config.validate_every == 0 or state.step == config.steps:
+            figures = validate(state.average, config, val_pools)
+            with (out / "history.jsonl").open("a", encoding="utf-8") as history:
+                history.write(json.dumps({"step": state.step, "train_loss": loss, **figures}) + "\n")
+            _say(f"step {state.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+        if state.step % config.checkpoint_every == 0 or state.step == config.steps:
+            save(state, config, out)
+    return out / f"step-{state.step:07d}.safetensors"
+
+
+def steps(config: TrainConfig, state: State) -> Iterator[float]:
+    """Take the steps that are left, one at a time; yields the running loss after each and shows progress."""
     began, first = time.monotonic(), state.step
     running = 0.0
-    for pixels, labels in batches(config, train_pools, state.step):
+    for pixels, labels in batches(config, open_pools(config, "train"), state.step):
         loss = _step(state, config, pixels, labels)
         running = loss if state.step == first + 1 else 0.98 * running + 0.02 * loss
         if state.step % 20 == 0:
             speed = (state.step - first) * config.batch / (time.monotonic() - began)
             left = (config.steps - state.step) * config.batch / speed / 60
             _say(f"step {state.step}/{config.steps} loss {running:.4f} {speed:.1f} images/s, {left:.0f} min left")
-        if state.step % config.validate_every == 0 or state.step == config.steps:
-            figures = validate(state.average, config, val_pools)
-            with (out / "history.jsonl").open("a", encoding="utf-8") as history:
-                history.write(json.dumps({"step": state.step, "loss": running, **figures}) + "\n")
-            _say(f"step {state.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
-        if state.step % config.checkpoint_every == 0 or state.step == config.steps:
-            save(state, config, out)
-    return out / f"step-{state.step:07d}.safetensors"
+        yield running
 
 
 def _step(state: State, config: TrainConfig, pixels: torch.Tensor, labels: torch.Tensor) -> float:
@@ -136,23 +144,30 @@ def _update_average(state: State, keep: float) -> None:
 
 
 def validate(model: nn.Module, config: TrainConfig, pools: list[Pool]) -> dict[str, float]:
-    """AUC on the validation split of each source that has fakes there, on the same crops every time."""
+    """The loss over all sources' validation crops, and the AUC of each source that has fakes; the same crops each time.
+
+    A source counts as much as another in the loss, however many crops it has.
+    """
     transform = evaluation_transform(config.input_size)
-    results = {}
+    results: dict[str, float] = {}
+    losses = []
     for source in sorted({pool.examples[0].source for pool in pools}):
         ours = [pool for pool in pools if pool.examples[0].source == source and pool.kind in ("real", "fake")]
         rows = [(pool, example) for pool in ours for example in pool.examples]
         chosen = np.random.default_rng(0).permutation(len(rows))[: config.validate_crops]
         rows = [rows[i] for i in chosen]
-        scores: list[float] = []
+        logits: list[float] = []
         for i in range(0, len(rows), config.batch):
             crops = [decode_rgb(pool.pictures.read(e.file), e.file) for pool, e in rows[i : i + config.batch]]
             pixels = torch.stack([transform(torch.from_numpy(crop).permute(2, 0, 1)) for crop in crops])
+            batch = prepare(pixels.to(config.device), MEAN, STD).contiguous(memory_format=torch.channels_last)
             with torch.inference_mode():
-                scores += model(prepare(pixels.to(config.device), MEAN, STD))[:, 0].sigmoid().tolist()
-        if len({example.label for _, example in rows}) == 2:
-            results[f"auc_{source}"] = auc(np.array([e.label for _, e in rows]), np.array(scores))
-    return results
+                logits += model(batch)[:, 0].float().tolist()
+        labels = np.array([example.label for _, example in rows])
+        losses.append(np.mean(np.logaddexp(0, logits) - labels * np.array(logits)))
+        if len(set(labels)) == 2:
+            results[f"auc_{source}"] = auc(labels, 1 / (1 + np.exp(-np.array(logits))))
+    return {"loss": float(np.mean(losses)), **results}
 
 
 def save(state: State, config: TrainConfig, out: Path) -> None:
@@ -213,8 +228,14 @@ def main(args: argparse.Namespace) -> int:
         config = load_config(args.config)
         if args.images:
             config = replace(config, images=args.images)
-        sys.stdout.write(f"{train(config, args.out)}\n")
+        with track.run("train", {"config": str(args.config), "out": str(args.out), "images": config.images}) as run:
+            last = train(config, args.out)
+            for line in (args.out / "history.jsonl").read_text(encoding="utf-8").splitlines()[-1:]:
+                for key, value in json.loads(line).items():
+                    run.log_result(key, value)
+            run.log_artifact("history", local_path=str(args.out / "history.jsonl"))
     except (DataError, OSError, TypeError, ValueError) as error:
         sys.stderr.write(f"{args.config}: {error}\n")
         return 2
+    sys.stdout.write(f"{last}\n")
     return 0
