@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types imports suite torch-suite lock clean \
+.PHONY: help demo up test lint types imports suite torch-suite train-smoke evaluate lock clean \
         .venv .venv-dev .venv-training require-python
 
 # Any Python 3.11 to 3.13 runs the system; training is for 3.11 alone. Another one: make demo PYTHON=/path/to/python3
@@ -16,7 +16,7 @@ TRAINING := .venv-training/bin
 TORCH_TESTS = tests/training $(wildcard tests/pipeline/test_torch_*.py)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv ## scan the sample photos through the whole system and print the verdicts
 	@.venv/bin/python samples/demo.py
@@ -47,6 +47,13 @@ torch-suite: .venv-training
 ifneq ($(PYTHON311),)
 	$(TRAINING)/python -m pytest $(TORCH_TESTS)
 endif
+
+train-smoke: .venv-training ## search, train, export and evaluate on a small slice of the data, in minutes
+	$(TRAINING)/python -m training smoke
+
+evaluate: .venv-training ## measure the shipped weights on every kind of fake in the data folder: table, pictures, bars
+	$(TRAINING)/python -m training prepare
+	$(TRAINING)/python -m training report
 
 lock: .venv-dev ## resolve pyproject.toml's groups anew into requirements/*.txt, newest releases first
 	@for group in runtime dev training; do \

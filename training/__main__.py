@@ -7,15 +7,21 @@ import sys
 COMMANDS = {
     "crops": ("training.facecrops", "cut the faces out of a data set's photos, framed as a scan frames them"),
     "prepare": ("training.prepare", "make the crops and manifests that training reads from the data folder"),
+    "import-decisions": ("training.decisions", "make a manifest of moderators' decisions, checked for leaks"),
+    "check": ("training.check", "check a data set before training: rows, pictures, leaks, duplicates, labels"),
+    "bias": ("training.bias", "prove on a skewed subset what pouring in another source does, and how to mend it"),
+    "margin": ("training.margin", "measure what the crop's margin does to the score"),
     "swap": ("training.swaps", "put one person's face on another's photo"),
     "search": ("training.search", "try a grid of hyper-parameters under MLRun; the best point feeds train"),
     "train": ("training.train", "fine-tune the classifier, resuming what is unfinished"),
     "export": ("training.export", "write the shipped weights, ONNX file and card from a checkpoint"),
     "evaluate": ("training.evaluate", "measure the shipped weights on labelled crops"),
-    "smoke": ("training.smoke", "go the whole way from search to evaluation on a small slice"),
-    "runs": ("training.runs", "list what was tracked"),
     "report": ("training.report", "measure the shipped weights on every kind of fake: table, pictures, bars"),
     "leave-one-out": ("training.leftout", "measure a network on the kinds of fakes that it never saw"),
+    "model-card": ("training.modelcard", "write docs/model-card.md from the weights card and the report's figures"),
+    "smoke": ("training.smoke", "go the whole way from search to evaluation on a small slice"),
+    "runs": ("training.runs", "list what was tracked"),
+    "detector": ("training.detector", "fine-tune BlazeFace on box-annotated photos, measured out of fold"),
     "convert-blazeface": ("training.convert", "make BlazeFace weights from MediaPipe's TFLite file"),
 }
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from training.augment import training_transform
 from training.blends import cross_blend, self_blend
 from training.config import TrainConfig
-from training.data import Example, Pictures, Pixels, check_sources, decode_rgb, open_pictures, read_manifest
+from training.data import DataError, Example, Pictures, Pixels, open_pictures, read_manifest, read_rgb
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +28,27 @@ class Pool:
 
 
 def open_pools(config: TrainConfig, split: str) -> list[Pool]:
-    """The pools that a training draws from. Raises DataError for unusable data or a source under one label only."""
+    """The pools that a training draws from.
+
+    Raises DataError for unusable data, for a share of a kind that the split does not hold, and for a source that is
+    drawn under one label only: a network would learn the source, not the forgery.
+    """
     pools = []
     for source in config.sources:
+        if bool(source.real) != bool(source.fake + source.blend + source.cross):
+            only = "real" if source.real else "fake"
+            raise DataError(f"{source.manifest}: drawn as {only} only: give the other label, or blends, a share")
         examples = read_manifest(source.manifest_path, split)
-        if not source.blend + source.cross:
-            check_sources(examples)
         pictures = open_pictures(source.root_path)
-        by_label = {label: [e for e in examples if e.label == label] for label in (0, 1)}
         for kind in ("real", "fake", "blend", "cross"):
-            drawn = by_label[1 if kind == "fake" else 0]  # blends are made of real faces
             share = getattr(source, kind)
-            if share and drawn:
+            drawn = [e for e in examples if e.label == (kind == "fake")]  # blends are made of real faces
+            if share and not drawn:
+                label = "fake" if kind == "fake" else "real"
+                raise DataError(
+                    f"{source.manifest}: no {label} rows of split {split} for its share of {kind} ({share})"
+                )
+            if share:
                 pools.append(Pool(drawn, pictures, kind, share))
     return pools
 
@@ -98,4 +107,4 @@ def _draw(pool: Pool, rng: np.random.Generator) -> torch.Tensor:
 
 def _any(pool: Pool, rng: np.random.Generator) -> tuple[Example, Pixels]:
     example = pool.examples[rng.integers(len(pool.examples))]
-    return example, decode_rgb(pool.pictures.read(example.file), example.file)
+    return example, read_rgb(example, pool.pictures)

@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 
 from pipeline.weights import Calibration
 
+# Threshold -> the share of honest validation faces that may reach it, in every source alone.
+# `fake_strict` is for those who would rather miss a fake.
+FLAGGED_AT_MOST = {"fake": 0.01, "fake_strict": 0.001, "suspect": 0.05}
+
 
 def fit(labels: NDArray[np.int64], logits: NDArray[np.float32]) -> Calibration:
     """The calibration that makes these labels most likely, both classes weighing the same.

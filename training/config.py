@@ -39,7 +39,7 @@ class TrainConfig:
     """A training, whole. The learning rate warms up, stays at its peak, then decays (a WSD schedule)."""
 
     sources: tuple[SourceConfig, ...]
-    start: str = ""  # a checkpoint whose average to start from; empty: the ImageNet weights
+    start: str = ""  # a checkpoint whose average to start from, or shipped weights; empty: the ImageNet weights
     images: int = 100_000  # crops seen in all
     batch: int = 32
     input_size: int = 160

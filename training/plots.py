@@ -15,17 +15,19 @@ from training.metrics import Labels, Scores, roc
 # Okabe and Ito's palette: told apart by colour-blind readers too
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 DPI = 110
+PICTURES = ("roc", "calibration", "scores", "robustness")
 
 
 def draw(scores: dict[str, tuple[Labels, Scores]], harmed: dict[str, float], auc: float, folder: Path) -> None:
-    """Write roc.png, calibration.png, scores.png and robustness.png into a folder."""
+    """Write PICTURES as PNG into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in (
-        ("roc", roc_figure(scores)),
-        ("calibration", calibration_figure(scores)),
-        ("scores", histogram_figure(scores)),
-        ("robustness", robustness_figure(harmed, auc)),
-    ):
+    drawn = (
+        roc_figure(scores),
+        calibration_figure(scores),
+        histogram_figure(scores),
+        robustness_figure(harmed, auc),
+    )
+    for name, figure in zip(PICTURES, drawn, strict=True):
         figure.savefig(folder / f"{name}.png", dpi=DPI)
         plt.close(figure)
 

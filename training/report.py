@@ -230,7 +230,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command: table, pictures, bars. 1 when a bar is not held, 2 when the data cannot be used."""
-    from training.plots import draw  # matplotlib is there in the training environment alone
+    from training import track  # MLRun and matplotlib are there in the training environment alone
+    from training.plots import PICTURES, draw
 
     try:
         subject = open_subject(args.card)
@@ -249,7 +250,13 @@ def main(args: argparse.Namespace) -> int:
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    draw(report.scores, report.other["robustness"], report.rows[0]["auc"], args.out.parent / "pictures")
+    pictures = args.out.parent / "pictures"
+    draw(report.scores, report.other["robustness"], report.rows[0]["auc"], pictures)
+    with track.run("report", {"card": str(args.card), "sha256": card.weights_sha256}) as run:
+        for bar in report.bars:
+            run.log_result(bar.name, bar.value)
+        for kept in (args.out, *(pictures / f"{name}.png" for name in PICTURES)):
+            run.log_artifact(kept.stem, local_path=str(kept))
     for bar in report.bars:
         _say("\n".join(bar.lines()))
     return 0 if all(bar.holds for bar in report.bars) else 1

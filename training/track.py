@@ -5,6 +5,7 @@ Importing this module is quick; MLRun itself, which takes seconds, is imported w
 """
 
 import csv
+import functools
 import importlib
 import io
 import os
@@ -94,16 +95,30 @@ def grid(
     """Run `point(context, **parameters)` for every combination of `values`; each logs what the selector compares.
 
     Returns the results table (its first row is the header) and the parameters of the best point. Raises RuntimeError
-    where no point finished.
+    where a point failed, or none gave the selector a number.
     """
     module = mlrun()
+    failed: list[str] = []
+
+    @functools.wraps(point)  # MLRun looks at the signature
+    def watched(context: Run, **parameters: Any) -> None:
+        try:
+            point(context, **parameters)
+        except Exception as error:
+            failed.append(f"{parameters}: {error}")
+            raise
+
     task = module.new_task(name, project=PROJECT, artifact_path=str(out.resolve()))
     task = task.with_hyper_params(values, selector=selector)
-    done = module.new_function(name, kind="local", project=PROJECT).run(task, handler=point, local=True, watch=False)
+    function = module.new_function(name, kind="local", project=PROJECT)
+    try:
+        done = function.run(task, handler=watched, local=True, watch=False)
+    except module.runtimes.utils.RunError as error:
+        raise RuntimeError(f"{len(failed)} of the points of {name} failed, the first with {failed[0]}") from error
     table = done.status.iterations
     best = done.status.results.get("best_iteration") if done.status.results else None
     if not best:
-        raise RuntimeError(f"no point of {name} finished: {done.status.error or 'see the log'}")
+        raise RuntimeError(f"no point of {name} gave a number to select {selector} by")
     header, rows = table[0], table[1:]
     row = next(row for row in rows if row[header.index("iter")] == best)
     chosen = {key: row[header.index(f"param.{key}")] for key in values}

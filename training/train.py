@@ -66,14 +66,16 @@ def imagenet_start(input_size: int, dropout: float) -> nn.Module:
 
 
 def start(config: TrainConfig) -> State:
-    """A fresh training: the averaged weights of the checkpoint `config.start`, or ImageNet's with a seeded head."""
+    """A fresh training: the weights that `config.start` names, or ImageNet's with a seeded head."""
     torch.manual_seed(config.seed)
     model = imagenet_start(config.input_size, config.dropout)
     if config.start:
         try:
-            model.load_state_dict(_under(load_file(config.start), "average."), strict=True)
+            tensors = load_file(config.start)
+            # A checkpoint's average; shipped weights are nothing else, stored without a prefix.
+            model.load_state_dict(_under(tensors, "average.") or tensors, strict=True)
         except (SafetensorError, OSError, RuntimeError) as error:
-            raise DataError(f"{config.start} is no checkpoint to start from: {error}") from error
+            raise DataError(f"{config.start} holds no weights to start from: {error}") from error
     average = imagenet_start(config.input_size, config.dropout)
     average.load_state_dict(model.state_dict())
     for network in (model, average):
@@ -130,11 +132,12 @@ def _step(state: State, config: TrainConfig, pixels: torch.Tensor, labels: torch
     nn.utils.clip_grad_norm_(state.model.parameters(), 2.0)
     state.optimiser.step()
     state.step += 1
-    _update_average(state, min(config.ema, (1 + state.step) / (10 + state.step)))
+    update_average(state, min(config.ema, (1 + state.step) / (10 + state.step)))
     return float(loss.detach())
 
 
-def _update_average(state: State, keep: float) -> None:
+def update_average(state: State, keep: float) -> None:
+    """Move the average by 1 - keep of the way to the network's weights."""
     with torch.no_grad():
         for kept, new in zip(state.average.state_dict().values(), state.model.state_dict().values(), strict=True):
             if kept.is_floating_point():

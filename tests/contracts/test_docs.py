@@ -1,6 +1,7 @@
 """Documentation as a tested contract: what is not written down does not exist."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from pydantic import SecretStr
 
 from shield import __main__ as operator
 from shield.settings import Settings
+from training.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "settings.md").read_text()
@@ -32,9 +34,21 @@ def test_the_state_charts_are_those_of_the_table(capsys: pytest.CaptureFixture[s
 
 
 def test_every_target_of_the_makefile_that_the_readme_names_exists() -> None:
-    named = set(re.findall(r"`make ([a-z]+)`", (ROOT / "README.md").read_text()))
+    named = set(re.findall(r"`make ([a-z-]+)`", (ROOT / "README.md").read_text()))
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"demo", "test", "up"} <= named <= targets
+
+
+def test_make_help_lists_every_target_that_says_what_it_does() -> None:
+    described = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    answer = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.findall(r"^  make ([a-z-]+) ", answer.stdout, re.MULTILINE) == described
+    assert {"demo", "test", "train-smoke", "evaluate"} <= set(described)
+
+
+def test_every_training_command_is_described() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \| \S", (ROOT / "docs" / "training.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(COMMANDS)
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -16,7 +16,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", ["evaluate", "crops", "swap"])
+@pytest.mark.parametrize("command", ["evaluate", "crops", "swap", "check", "import-decisions", "model-card"])
 def test_commands_that_only_measure_and_cut_need_no_torch(command: str) -> None:
     answer = run(command, "--help")
     assert answer.returncode == 0, answer.stderr

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data import DataError, check_sources, decode_rgb, open_pictures, read_manifest
+from training.data import DataError, check_sources, decode_rgb, open_pictures, read_manifest, read_rgb
 
 
 def write(path: Path, text: str) -> Path:
@@ -27,6 +27,11 @@ def test_a_manifest_is_read_by_split(manifest: Path) -> None:
         ("path,label\na.jpg,real\n", "no file named; the columns needed are file,label"),
         ("file,label,group,split\na,real,g,train\nb,fake,g,test\n", "m.csv:3: group g stands in two splits"),
         ("file,label\n", "has no rows"),
+        ("file,label\n../a.jpg,real\n", r"m.csv:2: \.\./a.jpg leads outside the root"),
+        ("file,label\n/etc/a.jpg,real\n", "m.csv:2: /etc/a.jpg leads outside the root"),
+        ("file,label,split\na.jpg,real,trian\n", "m.csv:2: split 'trian' is none of train, val, test"),
+        ("file,label,source_width\na.jpg,real,wide\n", "m.csv:2: source_width or landmarks: .*'wide'"),
+        ("file,label,landmarks\na.jpg,real,0.1 0.2\n", "m.csv:2: 2 landmark figures"),
     ],
 )
 def test_an_unusable_manifest_names_the_row(tmp_path: Path, text: str, says: str) -> None:
@@ -61,3 +66,21 @@ def test_a_name_never_leads_outside_its_root(manifest: Path) -> None:
 def test_what_is_no_picture_is_named() -> None:
     with pytest.raises(DataError, match=r"x\.jpg is not a picture"):
         decode_rgb(b"hello", "x.jpg")
+
+
+def test_an_unreadable_picture_is_named_with_its_row(manifest: Path) -> None:
+    folder = manifest.with_suffix("")
+    (folder / "2.png").write_bytes(b"no picture")
+    (folder / "3.png").unlink()
+    examples, pictures = read_manifest(manifest), open_pictures(folder)
+    assert read_rgb(examples[1], pictures).shape == (64, 64, 3)
+    with pytest.raises(DataError, match=r"crops\.csv:4: 2\.png is not a picture"):
+        read_rgb(examples[2], pictures)
+    with pytest.raises(DataError, match=r"crops\.csv:5: 3\.png cannot be read"):
+        read_rgb(examples[3], pictures)
+
+
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"m\.csv is no CSV in UTF-8"):
+        read_manifest(tmp_path / "m.csv")

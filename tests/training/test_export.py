@@ -1,3 +1,4 @@
+from argparse import ArgumentParser
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,19 @@ from safetensors.torch import load_file
 from pipeline.classifier import efficientnet_lite0
 from pipeline.engine import OnnxEngine, TorchEngine
 from pipeline.weights import WeightsCard, WeightsError, load_card
+from training.config import TrainConfig
+from training.export import add_arguments, main, read_checkpoint, write_model
 from training.subject import CARD
-from training.export import write_model
+from training.train import save, start
 
 SIZE = 64
+
+
+def export_command(*words: str | Path) -> int:
+    parser = ArgumentParser()
+    add_arguments(parser)
+    fixed = ["--version", "9.9.9", "--spent", "nothing"]
+    return main(parser.parse_args([*fixed, *(str(word) for word in words)]))
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +61,23 @@ def test_exporting_the_shipped_weights_again_gives_the_same_logits(tmp_path: Pat
     size = shipped.input_size
     pixels = np.random.default_rng(1).normal(size=(4, 3, size, size)).astype(np.float32)
     np.testing.assert_allclose(OnnxEngine(again).run(pixels)[0], OnnxEngine(shipped).run(pixels)[0], atol=1e-5)
+
+
+def test_without_its_checkpoint_or_data_nothing_is_written(
+    config: TrainConfig, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, broken = tmp_path / "models", tmp_path / "step-0000001.safetensors"
+    assert export_command("--checkpoint", broken, "--out", out) == 2
+    assert f"{broken} is no checkpoint" in capsys.readouterr().err
+    broken.write_bytes(b"torn")
+    assert export_command("--checkpoint", broken, "--out", out) == 2
+    assert export_command("--checkpoint", load_card(CARD).file("safetensors"), "--out", out) == 2
+    assert "it carries no settings" in capsys.readouterr().err
+
+    save(start(config), config, tmp_path)
+    checkpoint = tmp_path / "step-0000000.safetensors"
+    assert read_checkpoint(checkpoint)[1:] == (config, 0)
+    manifest.unlink()
+    assert export_command("--checkpoint", checkpoint, "--out", out) == 2
+    assert "crops.csv cannot be read" in capsys.readouterr().err
+    assert not out.exists()

@@ -61,7 +61,7 @@ def test_a_training_can_start_from_another_ones_average(config: TrainConfig, tmp
 def test_a_start_that_is_no_checkpoint_is_refused(config: TrainConfig, tmp_path: Path) -> None:
     torn = tmp_path / "torn.safetensors"
     torn.write_bytes(b"not weights")
-    with pytest.raises(DataError, match="no checkpoint to start from"):
+    with pytest.raises(DataError, match="holds no weights to start from"):
         start(replace(config, start=str(torn)))
 
 
