@@ -16,13 +16,15 @@ from shield.settings import Settings
 
 log = logging.getLogger(__name__)
 
+POKED = 16  # messages of a new job that are sent at once
 PULSE_SECONDS = 2.0  # how long a question about the queue is waited for
 
 
 class Poker:
     """Publishes what the outbox owes for new jobs, on a thread of its own, so that a slow queue slows no answer.
 
-    A poke that fails is dropped with those behind it: the outbox still holds what they owe, and the relay sends it.
+    Only a job's first messages are sent: enough to wake every worker. The relay sends the rest as Redis has room. A poke
+    that fails is dropped with those behind it: the outbox still holds what they owe.
     """
 
     def __init__(self, database: Database, queue: Queue) -> None:
@@ -52,7 +54,7 @@ class Poker:
     def _publish(self, job_id: str) -> bool:
         """Whether everything owed for this job was sent. The queue is spoken to outside any transaction."""
         with self._database.read() as session:
-            owed = outbox.owed_for(session, job_id)
+            owed = outbox.owed_for(session, job_id, POKED)
         count = self._queue.publish([message for _, message in owed])
         if count:
             with self._database.write() as session:

@@ -4,14 +4,15 @@ Every function takes an open transaction. The lease token fences: a worker past 
 taken in one order (chunk, items, job), so that transactions wait for each other and never in a ring.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
-from shield import outbox
+from shield import outbox, turns
 from shield.db import new_id, now
 from shield.jobs import count
 from shield.models import Chunk, Face, Item, Job
@@ -28,8 +29,10 @@ class LeasedItem:
     """An item that a worker holds: its id and its source."""
 
     id: str
+    account_id: str
     blob: str | None
     url: str | None
+    upload: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Scanned:
     view_blob: str | None
     weights_sha256: str
     policy_version: str
+    from_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +90,27 @@ def lease(session: Session, chunk_id: str, seconds: float) -> Lease | None:
         update(Item)
         .where(Item.chunk_id == chunk_id, Item.state.in_(sources(ItemState.LEASED)))
         .values(state=ItemState.LEASED)
-        .returning(Item.ordinal, Item.id, Item.source_blob, Item.source_url)
+        .returning(Item.ordinal, Item.id, Item.account_id, Item.source_blob, Item.source_url, Item.source_upload)
     ).all()
     session.execute(
         update(Job)
         .where(Job.id == chunk.job_id, Job.state.in_(sources(JobState.RUNNING)))
         .values(state=JobState.RUNNING, started_at=moment)
     )
-    leased = tuple(LeasedItem(row.id, row.source_blob, row.source_url) for row in sorted(rows))
+    session.execute(
+        update(Job)
+        .where(Job.id == chunk.job_id, Job.state == JobState.EXPANDING, Job.started_at.is_(None))
+        .values(started_at=moment)
+    )
+    leased = tuple(
+        LeasedItem(row.id, row.account_id, row.source_blob, row.source_url, row.source_upload)
+        for row in sorted(rows, key=lambda row: row.ordinal)
+    )
     return Lease(chunk_id, token, chunk.alone, leased)
 
 
 def lease_next(session: Session, seconds: float, company: bool) -> Lease | None:
-    """Take the next ready chunk: interactive lane first, then oldest first; None when there is none.
+    """Take the next ready chunk: interactive lane first, then by turn; None when there is none.
 
     With `company`, chunks that must be scanned alone are passed over.
     """
@@ -106,7 +118,7 @@ def lease_next(session: Session, seconds: float, company: bool) -> Lease | None:
         query = select(Chunk.id).where(Chunk.state == ChunkState.READY, Chunk.lane == lane)
         if company:
             query = query.where(Chunk.alone.is_(False))
-        found = session.scalars(query.order_by(Chunk.id).limit(1).with_for_update(skip_locked=True)).first()
+        found = session.scalars(query.order_by(Chunk.turn, Chunk.id).limit(1).with_for_update(skip_locked=True)).first()
         if found is not None:
             return lease(session, found, seconds)
     return None
@@ -140,49 +152,62 @@ def record(session: Session, held: Lease, outcomes: Sequence[Outcome]) -> int:
     ).one_or_none()
     if job_id is None:
         return 0
-    counts: dict[str, int] = {}
-    for outcome in outcomes:
-        for name in _write(session, held.chunk_id, outcome):
-            counts[name] = counts.get(name, 0) + 1
+    counts = _write(session, held.chunk_id, outcomes)
     _close_chunk(session, held.chunk_id)
     count(session, job_id, **counts)
-    return counts.get("done", 0) + counts.get("failed", 0)
+    return counts["done"] + counts["failed"]
 
 
-def _write(session: Session, chunk_id: str, outcome: Outcome) -> tuple[str, ...]:
-    """Write one outcome; the names of the counts it adds to, none when the item has moved already."""
-    target = ItemState.DONE if isinstance(outcome, Scanned) else ItemState.FAILED
-    values: dict[str, object]
-    if isinstance(outcome, Scanned):
-        values = {
-            "verdict": outcome.judgement.verdict,
-            "reasons": list(outcome.judgement.reasons),
-            "score": outcome.judgement.score,
-            "image_width": outcome.width,
-            "image_height": outcome.height,
-            "image_format": outcome.format,
-            "image_sha256": outcome.sha256,
-            "view_blob": outcome.view_blob,
-            "weights_sha256": outcome.weights_sha256,
-            "policy_version": outcome.policy_version,
-        }
-    else:
-        values = {"error_code": outcome.code, "error_detail": outcome.detail[:1000]}
-    account_id = session.scalars(
-        update(Item)
-        .where(Item.id == outcome.item_id, Item.chunk_id == chunk_id, Item.state.in_(sources(target)))
-        .values(state=target, ended_at=now(session), **values)
-        .returning(Item.account_id)
-    ).one_or_none()
-    if account_id is None:
-        return ()
-    if not isinstance(outcome, Scanned):
-        return ("failed",)
-    if outcome.faces:
-        session.execute(
-            insert(Face), [_face_row(outcome.item_id, account_id, n, f) for n, f in enumerate(outcome.faces)]
-        )
-    return ("done", str(outcome.judgement.verdict))
+def _write(session: Session, chunk_id: str, outcomes: Sequence[Outcome]) -> Counter[str]:
+    """Write outcomes of a chunk whose row is locked; what to add to the job's counts. Items that moved before do not.
+
+    Two statements and one for the faces, however many items.
+    """
+    leased = select(Item.id, Item.account_id).where(Item.chunk_id == chunk_id, Item.state == ItemState.LEASED)
+    account_of: dict[str, str] = {item_id: account_id for item_id, account_id in session.execute(leased)}
+    moving = [outcome for outcome in outcomes if outcome.item_id in account_of]
+    moment = now(session)
+    scanned = [outcome for outcome in moving if isinstance(outcome, Scanned)]
+    for target, rows in (
+        (ItemState.DONE, [_done_row(outcome) for outcome in scanned]),
+        (ItemState.FAILED, [_failed_row(outcome) for outcome in moving if isinstance(outcome, Failed)]),
+    ):
+        if rows:
+            moves = [{"b_id": row.pop("id"), **row, "state": target, "ended_at": moment} for row in rows]
+            names = [name for name in moves[0] if name != "b_id"]
+            session.connection().execute(
+                update(Item.__table__)  # type: ignore[arg-type]
+                .where(Item.id == bindparam("b_id"), Item.state == ItemState.LEASED)
+                .values({name: bindparam(name) for name in names}),
+                moves,
+            )
+    faces = [_face_row(o.item_id, account_of[o.item_id], n, f) for o in scanned for n, f in enumerate(o.faces)]
+    if faces:
+        session.execute(insert(Face), faces)
+    return Counter(
+        done=len(scanned), failed=len(moving) - len(scanned), **Counter(str(o.judgement.verdict) for o in scanned)
+    )
+
+
+def _done_row(outcome: Scanned) -> dict[str, object]:
+    return {
+        "id": outcome.item_id,
+        "verdict": outcome.judgement.verdict,
+        "reasons": list(outcome.judgement.reasons),
+        "score": outcome.judgement.score,
+        "image_width": outcome.width,
+        "image_height": outcome.height,
+        "image_format": outcome.format,
+        "image_sha256": outcome.sha256,
+        "view_blob": outcome.view_blob,
+        "weights_sha256": outcome.weights_sha256,
+        "policy_version": outcome.policy_version,
+        "from_cache": outcome.from_cache,
+    }
+
+
+def _failed_row(outcome: Failed) -> dict[str, object]:
+    return {"id": outcome.item_id, "error_code": outcome.code, "error_detail": outcome.detail[:1000]}
 
 
 def _face_row(item_id: str, account_id: str, ordinal: int, face: FaceFacts) -> dict[str, object]:
@@ -248,8 +273,9 @@ def sweep(session: Session, limit: int = 100) -> int:
 def _give_back(session: Session, chunk: Chunk) -> None:
     """Chunk and items wait again; in a canceled job they end instead."""
     if _free_items(session, chunk):
+        chunk.turn = turns.served_now(session, chunk.lane)
         _unlease(session, chunk, ChunkState.READY)
-        outbox.owe_scans(session, [chunk], now(session))
+        outbox.owe_scans(session, session.get_one(Job, chunk.job_id), [(chunk.id, chunk.turn)])
     else:
         _unlease(session, chunk, ChunkState.DONE)
 
@@ -260,6 +286,7 @@ def _split(session: Session, chunk: Chunk) -> None:
     _unlease(session, chunk, ChunkState.SPLIT)
     if not remaining:
         return
+    turn = turns.served_now(session, chunk.lane)
     singles = [
         Chunk(
             id=f"{chunk.id}_{number:07d}",
@@ -267,6 +294,7 @@ def _split(session: Session, chunk: Chunk) -> None:
             job_id=chunk.job_id,
             state=ChunkState.READY,
             lane=chunk.lane,
+            turn=turn,
             size=1,
             alone=True,
         )
@@ -276,7 +304,7 @@ def _split(session: Session, chunk: Chunk) -> None:
     session.flush()
     for item_id, single in zip(remaining, singles, strict=True):
         session.execute(update(Item).where(Item.id == item_id).values(chunk_id=single.id))
-    outbox.owe_scans(session, singles, now(session))
+    outbox.owe_scans(session, session.get_one(Job, chunk.job_id), [(single.id, turn) for single in singles])
 
 
 def _free_items(session: Session, chunk: Chunk) -> list[str]:
@@ -298,6 +326,6 @@ def _unlease(session: Session, chunk: Chunk, state: ChunkState) -> None:
 def _fail_as_poison(session: Session, chunk: Chunk) -> None:
     detail = f"{chunk.deaths} workers died while they scanned this image; it will not be tried again"
     item_ids = session.scalars(select(Item.id).where(Item.chunk_id == chunk.id, Item.state == ItemState.LEASED)).all()
-    failed = [_write(session, chunk.id, Failed(item_id, "poison", detail)) for item_id in item_ids]
+    counts = _write(session, chunk.id, [Failed(item_id, "poison", detail) for item_id in item_ids])
     _unlease(session, chunk, ChunkState.DONE)
-    count(session, chunk.job_id, failed=len([names for names in failed if names]))
+    count(session, chunk.job_id, **counts)

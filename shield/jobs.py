@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session, selectinload
 
-from shield import outbox
+from shield import outbox, turns
 from shield.db import Database, new_id, now
 from shield.errors import InvalidSubmission, NotFound
 from shield.models import Chunk, Item, Job
@@ -22,10 +22,14 @@ PAGE = 500  # items read at a time while results are streamed
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """An image to scan: a stored blob (sha256) or an http(s) URL, and what the client calls it."""
+    """An image to scan, by one of: a stored blob (sha256), a URL (http, https, s3), an upload; and the client's name.
+
+    That an upload is the account's own, and that it may read a place in S3, is for the caller to have checked.
+    """
 
     blob: str | None = None
     url: str | None = None
+    upload: str | None = None
     custom_id: str | None = None
 
 
@@ -37,47 +41,56 @@ def submit(session: Session, account_id: str, items: Sequence[NewItem], chunk_it
     """
     if not items:
         raise InvalidSubmission("a job needs at least one item", "/items")
-    moment = now(session)
-    lane = "interactive" if len(items) <= chunk_items else "bulk"
     job = Job(
         id=new_id("job"),
         account_id=account_id,
         name=name,
         state=JobState.QUEUED,
-        lane=lane,
+        lane="interactive" if len(items) <= chunk_items else "bulk",
         total=len(items),
-        created_at=moment,
+        created_at=now(session),
     )
     session.add(job)
     session.flush()
+    add_items(session, job, items, 0, chunk_items)
+    return job
+
+
+def add_items(session: Session, job: Job, items: Sequence[NewItem], first: int, chunk_items: int) -> None:
+    """Write a job's items from the ordinal `first` on, in chunks that wait for their turn, and owe their messages.
+
+    The job's total is the caller's to set.
+    """
+    turn = turns.next_of(session, job.account_id, job.lane)
     chunks = [
-        Chunk(
-            id=f"chk_{job.id[4:]}_{start:07d}",
-            account_id=account_id,
-            job_id=job.id,
-            lane=lane,
-            size=len(items[start : start + chunk_items]),
-        )
+        {
+            "id": f"chk_{job.id[4:]}_{first + start:07d}",
+            "account_id": job.account_id,
+            "job_id": job.id,
+            "state": ChunkState.READY,
+            "lane": job.lane,
+            "turn": turn + start // chunk_items,
+            "size": len(items[start : start + chunk_items]),
+        }
         for start in range(0, len(items), chunk_items)
     ]
-    session.add_all(chunks)
-    session.flush()
+    session.execute(insert(Chunk), chunks)
     rows = [
         {
-            "id": f"itm_{job.id[4:]}_{ordinal:07d}",
-            "account_id": account_id,
+            "id": f"itm_{job.id[4:]}_{first + number:07d}",
+            "account_id": job.account_id,
             "job_id": job.id,
-            "chunk_id": chunks[ordinal // chunk_items].id,
-            "ordinal": ordinal,
+            "chunk_id": chunks[number // chunk_items]["id"],
+            "ordinal": first + number,
             "custom_id": item.custom_id,
             "source_blob": item.blob,
             "source_url": item.url,
+            "source_upload": item.upload,
         }
-        for ordinal, item in enumerate(items)
+        for number, item in enumerate(items)
     ]
     session.execute(insert(Item), rows)
-    outbox.owe_scans(session, chunks, moment)
-    return job
+    outbox.owe_scans(session, job, [(str(chunk["id"]), turn + n) for n, chunk in enumerate(chunks)])
 
 
 def get(session: Session, account_id: str, job_id: str) -> Job:

@@ -6,11 +6,22 @@ Every row that an account owns carries its account_id, and no query goes without
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from shield.db import UtcDateTime
-from shield.states import ChunkState, ItemState, JobState, Verdict
+from shield.states import ChunkState, ItemState, JobState, SourceKind, Verdict
 
 ID = String(48)
 HASH = String(64)
@@ -18,6 +29,15 @@ HASH = String(64)
 
 def _one_of(column: str, states: type[StrEnum]) -> str:
     return f"{column} in ({', '.join(repr(state.value) for state in states)})"
+
+
+def _exactly_one(*columns: str) -> str:
+    return " + ".join(f"(case when {column} is null then 0 else 1 end)" for column in columns) + " = 1"
+
+
+def _partial(name: str, where: str, *columns: str) -> Index:
+    """An index of only those rows that it serves."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 class Base(DeclarativeBase):
@@ -91,7 +111,11 @@ class Job(Base):
         CheckConstraint("fake + suspect + clear + no_face + inconclusive = done", "verdicts"),
         CheckConstraint("(state = 'ended') = (ended_at is not null)", "ended"),
         CheckConstraint("state <> 'ended' or done + failed + canceled = total", "complete"),
+        CheckConstraint("rejected >= 0", "rejected"),
         Index("ix_job_account_id_id", "account_id", "id"),
+        _partial("ix_job_live", "state <> 'ended'", "state", "id"),
+        _partial("ix_job_ended_at", "ended_at is not null", "ended_at"),
+        _partial("ix_job_deleted_at", "deleted_at is not null", "deleted_at"),
     )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
@@ -99,7 +123,9 @@ class Job(Base):
     name: Mapped[str] = mapped_column(String(200), default="")
     state: Mapped[str] = mapped_column(String(16), default=JobState.QUEUED)
     lane: Mapped[str] = mapped_column(String(16))
-    total: Mapped[int]
+    retry_of: Mapped[str | None] = mapped_column(ID)  # the job whose failed items these are; it may be purged by now
+    total: Mapped[int]  # of its items; it grows while the job expands
+    rejected: Mapped[int] = mapped_column(default=0)  # lines, members or keys of its source that are no items
     done: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
     canceled: Mapped[int] = mapped_column(default=0)
@@ -111,6 +137,9 @@ class Job(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+    reason: Mapped[str | None] = mapped_column(String(64))  # why it ended early: source_failed
+    reason_detail: Mapped[str | None] = mapped_column(String(1000))
+    deleted_at: Mapped[datetime | None]  # the account deleted it: nobody sees it, and the purge takes its rows
 
     @property
     def pending(self) -> int:
@@ -118,8 +147,74 @@ class Job(Base):
         return self.total - self.done - self.failed - self.canceled
 
 
+class Source(Base):
+    """What a job expands from: a stored manifest or zip, or an S3 prefix; and how far it is."""
+
+    __tablename__ = "source"
+    __table_args__ = (
+        CheckConstraint(_one_of("kind", SourceKind), "kind"),
+        CheckConstraint("(blob is null) <> (url is null)", "place"),
+    )
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"))
+    kind: Mapped[str] = mapped_column(String(16))
+    blob: Mapped[str | None] = mapped_column(HASH, index=True)
+    url: Mapped[str | None] = mapped_column(String(4096))  # s3://bucket/prefix
+    position: Mapped[int] = mapped_column(BigInteger, default=0)  # lines, members or keys that are dealt with
+    cursor: Mapped[str] = mapped_column(String(1100), default="")  # where to go on: a byte offset, or the last key
+
+
+class Rejection(Base):
+    """A line, member or key of a source that is no item, and why; the first ones are kept, all are counted."""
+
+    __tablename__ = "rejection"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True)  # the line, member or key, counted from 1
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"))
+    code: Mapped[str] = mapped_column(String(64))
+    detail: Mapped[str] = mapped_column(String(1000))
+
+
+class Upload(Base):
+    """An image whose bytes do not pass a submission: stored beforehand, under a signed URL, and named by its id."""
+
+    __tablename__ = "upload"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)  # of the signed URL
+
+
+class IdempotencyKey(Base):
+    """A client's repeat-safe token: the job that its first request made, and what that request asked for."""
+
+    __tablename__ = "idempotency_key"
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(HASH)  # sha256 of what was asked for
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), index=True)
+    created_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class BucketGrant(Base):
+    """Where in S3 an account's images may be read: every key of this bucket that begins with this prefix."""
+
+    __tablename__ = "bucket_grant"
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    bucket: Mapped[str] = mapped_column(String(63), primary_key=True)
+    prefix: Mapped[str] = mapped_column(String(1024), primary_key=True)
+
+
 class Chunk(Base):
     """Items that are leased and queued together.
+
+    `turn` is its place among the chunks of all accounts: they are leased and sent by rising turn, and the turns of two
+    accounts that wait at the same time interleave (shield.turns).
 
     `deaths` counts the leases that ran out; a chunk with `alone` set is scanned without company, so that what kills a
     worker is found without blaming its neighbours.
@@ -129,7 +224,8 @@ class Chunk(Base):
     __table_args__ = (
         CheckConstraint(_one_of("state", ChunkState), "state"),
         CheckConstraint("(state = 'leased') = (lease_token is not null)", "lease"),
-        Index("ix_chunk_state_lane_id", "state", "lane", "id"),
+        Index("ix_chunk_state_lane_turn_id", "state", "lane", "turn", "id"),
+        Index("ix_chunk_account_id_state_lane_turn", "account_id", "state", "lane", "turn"),
         Index("ix_chunk_state_lease_until", "state", "lease_until"),
     )
 
@@ -138,6 +234,7 @@ class Chunk(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), index=True)
     state: Mapped[str] = mapped_column(String(16), default=ChunkState.READY)
     lane: Mapped[str] = mapped_column(String(16))
+    turn: Mapped[int] = mapped_column(BigInteger)
     size: Mapped[int]
     deaths: Mapped[int] = mapped_column(default=0)
     alone: Mapped[bool] = mapped_column(default=False)
@@ -156,8 +253,14 @@ class Item(Base):
         CheckConstraint("(state = 'done') = (verdict is not null)", "result"),
         CheckConstraint("(state = 'failed') = (error_code is not null)", "error"),
         CheckConstraint("score is null or (score >= 0 and score <= 1)", "score"),
-        CheckConstraint("(source_blob is null) <> (source_url is null)", "source"),
+        CheckConstraint(_exactly_one("source_blob", "source_url", "source_upload"), "source"),
         Index("ix_item_chunk_id_ordinal", "chunk_id", "ordinal"),
+        Index("ix_item_job_id_state_ordinal", "job_id", "state", "ordinal"),
+        _partial("ix_item_verdict", "verdict is not null", "job_id", "verdict", "ordinal"),
+        _partial("ix_item_scanned", "state = 'done'", "account_id", "image_sha256", "weights_sha256"),
+        _partial("ix_item_source_blob", "source_blob is not null", "source_blob"),
+        _partial("ix_item_source_upload", "source_upload is not null", "source_upload"),
+        _partial("ix_item_view_blob", "view_blob is not null", "view_blob"),
     )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
@@ -167,7 +270,8 @@ class Item(Base):
     ordinal: Mapped[int]
     custom_id: Mapped[str | None] = mapped_column(String(1024))
     source_blob: Mapped[str | None] = mapped_column(HASH)
-    source_url: Mapped[str | None] = mapped_column(String(4096))
+    source_url: Mapped[str | None] = mapped_column(String(4096))  # http, https or s3
+    source_upload: Mapped[str | None] = mapped_column(ForeignKey("upload.id"))
     state: Mapped[str] = mapped_column(String(16), default=ItemState.PENDING)
     verdict: Mapped[str | None] = mapped_column(String(16))
     reasons: Mapped[list[str]] = mapped_column(JSON, default=list)
@@ -209,10 +313,12 @@ class Outbox(Base):
     """What is not yet sent to the queue: written with the work, deleted once published."""
 
     __tablename__ = "outbox"
+    __table_args__ = (Index("ix_outbox_lane_turn_id", "lane", "turn", "id"),)
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("account.id"))
     task: Mapped[str] = mapped_column(String(64))
     lane: Mapped[str] = mapped_column(String(16))
-    chunk_id: Mapped[str] = mapped_column(ForeignKey("chunk.id"))
+    turn: Mapped[int] = mapped_column(BigInteger)
+    chunk_id: Mapped[str] = mapped_column(ForeignKey("chunk.id"), index=True)
     created_at: Mapped[datetime]

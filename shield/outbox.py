@@ -1,36 +1,43 @@
 """The outbox: what is not yet sent to the queue. Rows are written in the transaction that makes the work."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
-from shield.models import Chunk, Outbox
+from shield.db import now
+from shield.models import Chunk, Job, Outbox
 from shield.queue import Message
 
 SCAN = "worker.scan"
 
 
-def owe_scans(session: Session, chunks: Sequence[Chunk], now: datetime) -> None:
-    """Note that a scan message is owed for each of these chunks."""
+def owe_scans(session: Session, job: Job, chunks: Sequence[tuple[str, int]]) -> None:
+    """Note that a scan message is owed for each of these chunks of a job: its id and its turn."""
     rows = [
-        {"account_id": c.account_id, "task": SCAN, "lane": c.lane, "chunk_id": c.id, "created_at": now} for c in chunks
+        {
+            "account_id": job.account_id,
+            "task": SCAN,
+            "lane": job.lane,
+            "turn": turn,
+            "chunk_id": chunk_id,
+            "created_at": now(session),
+        }
+        for chunk_id, turn in chunks
     ]
     session.execute(insert(Outbox), rows)
 
 
-def owed(session: Session, limit: int) -> list[tuple[int, Message]]:
-    """The oldest messages that are owed: outbox id and message."""
-    rows = session.execute(select(Outbox).order_by(Outbox.id).limit(limit)).scalars()
-    return [(row.id, Message(row.task, row.lane, row.chunk_id)) for row in rows]
+def owed(session: Session, lane: str, limit: int) -> list[tuple[int, Message]]:
+    """The next messages that are owed to a lane, by turn: outbox id and message."""
+    query = select(Outbox).where(Outbox.lane == lane).order_by(Outbox.turn, Outbox.id).limit(limit)
+    return [(row.id, Message(row.task, row.lane, row.chunk_id)) for row in session.scalars(query)]
 
 
-def owed_for(session: Session, job_id: str) -> list[tuple[int, Message]]:
-    """The messages that are owed for one job, for the poke right after its submission."""
-    rows = session.execute(
-        select(Outbox).join(Chunk, Chunk.id == Outbox.chunk_id).where(Chunk.job_id == job_id).order_by(Outbox.id)
-    ).scalars()
+def owed_for(session: Session, job_id: str, limit: int) -> list[tuple[int, Message]]:
+    """The first messages that are owed for one job, for the poke right after its submission."""
+    query = select(Outbox).join(Chunk, Chunk.id == Outbox.chunk_id).where(Chunk.job_id == job_id)
+    rows = session.scalars(query.order_by(Outbox.id).limit(limit))
     return [(row.id, Message(row.task, row.lane, row.chunk_id)) for row in rows]
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 LANES = ("interactive", "bulk")  # in order of preference
 
@@ -32,6 +33,10 @@ class Queue(Protocol):
         """Send messages in order; how many went before the queue failed (all of them when it did not)."""
         ...
 
+    def depth(self, lane: str) -> int:
+        """Messages of a lane that no worker has taken. Raises QueueUnavailable."""
+        ...
+
     def ping(self) -> None:
         """Raises QueueUnavailable when the queue cannot be reached."""
         ...
@@ -47,6 +52,10 @@ class MemoryQueue:
         """Keep the messages in `messages`."""
         self.messages.extend(messages)
         return len(messages)
+
+    def depth(self, lane: str) -> int:
+        """How many of `messages` are of this lane."""
+        return sum(message.lane == lane for message in self.messages)
 
     def ping(self) -> None:
         """Always there."""
@@ -68,6 +77,15 @@ class CeleryQueue:
                 break
             count += 1
         return count
+
+    def depth(self, lane: str) -> int:
+        """The length of the lane's list in Redis."""
+        try:
+            with self.app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=2)
+                return int(connection.default_channel.client.llen(lane))
+        except (OperationalError, OSError, RedisError) as error:
+            raise QueueUnavailable(f"Redis does not answer: {error}") from error
 
     def ping(self) -> None:
         """Raises QueueUnavailable when Redis does not answer."""

@@ -23,7 +23,9 @@ class Settings(BaseSettings):
     home: Path = Field(Path("var"), description="Folder of everything that the embedded stack keeps.")
     database_url: str = Field("", description="SQLAlchemy URL. Empty: SQLite in HOME/shield.db.")
     redis_url: str = Field("", description="Redis URL. Empty: the supervisor starts a server of its own.")
-    blobs: str = Field("", description="Where objects are kept: a folder. Empty: HOME/blobs.")
+    blobs: str = Field("", description="Where objects are kept: a folder, or s3://BUCKET/PREFIX. Empty: HOME/blobs.")
+    s3_endpoint_url: str = Field("", description="Address of an S3-compatible server. Empty: Amazon's.")
+    s3_region: str = Field("", description="Region of the S3 server. Empty: what boto3 finds, else us-east-1.")
     secret_key: SecretStr = Field(
         SecretStr(""), description="Signs browser sessions. Empty: made once, in HOME/secret."
     )
@@ -35,13 +37,22 @@ class Settings(BaseSettings):
     max_request_bytes: int = Field(512 * MIB, ge=1024, description="Largest request body; beyond it 413.")
     max_image_bytes: int = Field(32 * MIB, ge=1024, description="Largest encoded image, uploaded or fetched.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest image in pixels, read from its header.")
-    max_items: int = Field(10_000, ge=1, description="Most items in one request.")
+    max_items: int = Field(10_000, ge=1, description="Most items in one request of JSON or multipart.")
+    max_source_items: int = Field(1_000_000, ge=1, description="Most items of a manifest, a zip or an S3 prefix.")
+    max_zip_bytes: int = Field(8192 * MIB, ge=1, description="Most bytes that a zip may unpack to, all members together.")
+    max_zip_ratio: int = Field(100, ge=1, description="Most bytes that a byte of a zip may unpack to.")
+    max_backlog_items: int = Field(5_000_000, ge=1, description="Items that wait; beyond it submissions get a 503.")
+    idempotency_hours: float = Field(24.0, gt=0, description="How long an Idempotency-Key is remembered.")
+    upload_hours: float = Field(1.0, gt=0, description="How long the signed URL of an upload can be used.")
+    retention_days: float = Field(30.0, gt=0, description="Jobs that ended so long ago are purged, images and all.")
+    purge_seconds: float = Field(60.0, gt=0, description="How often what is expired or deleted is purged.")
 
     chunk_items: int = Field(16, ge=1, le=64, description="Items that are leased and queued together.")
     batch_images: int = Field(32, ge=1, description="Images that a worker scans together.")
     lease_seconds: float = Field(60.0, gt=0, description="How long a worker holds a chunk without a sign of life.")
     sweep_seconds: float = Field(2.0, gt=0, description="How often expired leases are returned.")
     relay_seconds: float = Field(1.0, gt=0, description="How often the relay publishes what the outbox holds.")
+    queue_window: int = Field(1000, ge=1, description="Messages that a lane of Redis holds; the rest wait in SQL.")
     lease_poll_seconds: float = Field(2.0, gt=0, description="How often an idle worker looks in SQL without a message.")
 
     engine: Literal["onnx", "torch"] = Field("onnx", description="What runs the networks: onnx (CPU) or torch.")
@@ -62,7 +73,7 @@ class Settings(BaseSettings):
 
     @property
     def blob_folder(self) -> Path:
-        """The folder of the blob store in force."""
+        """The folder of the blob store in force, where it is a folder."""
         return Path(self.blobs).absolute() if self.blobs else (self.home / "blobs").absolute()
 
 

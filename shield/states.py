@@ -31,6 +31,7 @@ class ChunkState(StrEnum):
 class JobState(StrEnum):
     """Where a job stands. How it went is in its counts."""
 
+    EXPANDING = "expanding"  # its source is durable and becomes items; scanning begins with the first of them
     QUEUED = "queued"  # durable; no worker has begun
     RUNNING = "running"  # a worker has leased a chunk of it
     CANCELING = "canceling"  # pending items are canceled; leased ones finish
@@ -45,6 +46,14 @@ class Verdict(StrEnum):
     CLEAR = "clear"
     NO_FACE = "no_face"
     INCONCLUSIVE = "inconclusive"
+
+
+class SourceKind(StrEnum):
+    """What a job expands from."""
+
+    MANIFEST = "manifest"  # JSON Lines, an image a line
+    ZIP = "zip"
+    PREFIX = "prefix"  # every object of an S3 bucket whose key begins with it
 
 
 class Edge(NamedTuple):
@@ -71,9 +80,12 @@ CHUNK_EDGES = (
     Edge(ChunkState.READY, ChunkState.DONE, "the job is canceled"),
 )
 JOB_EDGES = (
-    Edge(JobState.QUEUED, JobState.RUNNING, "the first chunk is leased"),
+    Edge(JobState.EXPANDING, JobState.QUEUED, "its source is expanded, as far as it could be"),
+    Edge(JobState.EXPANDING, JobState.CANCELING, "the account cancels it"),
+    Edge(JobState.QUEUED, JobState.RUNNING, "the first chunk is leased, or was while it expanded"),
     Edge(JobState.QUEUED, JobState.CANCELING, "the account cancels it"),
     Edge(JobState.RUNNING, JobState.CANCELING, "the account cancels it"),
+    Edge(JobState.QUEUED, JobState.ENDED, "its source held no item"),
     Edge(JobState.RUNNING, JobState.ENDED, "the last item is terminal"),
     Edge(JobState.CANCELING, JobState.ENDED, "the last item is terminal"),
 )

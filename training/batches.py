@@ -64,13 +64,21 @@ class Batches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng((self.config.seed, step))
-        torch.manual_seed(
-            int(rng.integers(2**31))
-        )  # the transforms draw from torch's generator, the loader process's own
-        kinds = rng.choice(len(self.pools), self.config.batch, p=self.shares / self.shares.sum())
-        crops = [self.transform(_draw(self.pools[k], rng)) for k in kinds]
-        labels = [0.0 if self.pools[k].kind == "real" else 1.0 for k in kinds]
-        return torch.stack(crops), torch.tensor(labels)
+        views, size = self.config.views, self.config.batch
+        crops: list[torch.Tensor] = []  # the views of a crop stand side by side
+        labels: list[float] = []
+        while len(crops) < size:
+            pool = self.pools[rng.choice(len(self.pools), p=self.shares / self.shares.sum())]
+            drawn = _draw(pool, rng, self.config.pairs)
+            seeds = rng.integers(2**31, size=views)
+            for crop, label in drawn:
+                crops += [self._augment(crop, int(seed)) for seed in seeds]
+                labels += [label] * views
+        return torch.stack(crops[:size]), torch.tensor(labels[:size])
+
+    def _augment(self, crop: Pixels, seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)  # the transforms draw from torch's generator, the loader process's own
+        return self.transform(torch.from_numpy(crop).permute(2, 0, 1))
 
 
 def batches(config: TrainConfig, pools: list[Pool], start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -95,14 +103,19 @@ def _one_thread(worker: int) -> None:
     cv2.setNumThreads(1)  # the cores belong to the training process
 
 
-def _draw(pool: Pool, rng: np.random.Generator) -> torch.Tensor:
-    example, crop = _any(pool, rng)
+def _draw(pool: Pool, rng: np.random.Generator, pairs: bool) -> list[tuple[Pixels, float]]:
+    """A crop of the pool with its label, after its plain face (label 0) where blends come in pairs."""
+    example, plain = _any(pool, rng)
+    if pool.kind == "real":
+        return [(plain, 0.0)]
+    if pool.kind == "fake":
+        return [(plain, 1.0)]
     if pool.kind == "blend":
-        crop = self_blend(crop, example.landmarks, rng)
-    if pool.kind == "cross":
+        blend = self_blend(plain, example.landmarks, rng)
+    else:
         other, donor = _any(pool, rng)
-        crop = cross_blend(crop, example.landmarks, donor, other.landmarks, rng)
-    return torch.from_numpy(crop).permute(2, 0, 1)
+        blend = cross_blend(plain, example.landmarks, donor, other.landmarks, rng)
+    return [(plain, 0.0), (blend, 1.0)] if pairs else [(blend, 1.0)]
 
 
 def _any(pool: Pool, rng: np.random.Generator) -> tuple[Example, Pixels]:

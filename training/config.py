@@ -42,6 +42,9 @@ class TrainConfig:
     start: str = ""  # a checkpoint whose average to start from, or shipped weights; empty: the ImageNet weights
     images: int = 100_000  # crops seen in all
     batch: int = 32
+    views: int = 1  # how often a drawn crop stands in its batch, each time augmented anew
+    consistency: float = 0.0  # weight of the squared difference between the logits of a crop's views
+    pairs: bool = False  # a blend brings its plain face along, both augmented alike: they differ in the seam alone
     input_size: int = 160
     peak_rate: float = 8e-4
     weight_decay: float = 0.02

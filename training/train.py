@@ -127,6 +127,8 @@ def _step(state: State, config: TrainConfig, pixels: torch.Tensor, labels: torch
     with torch.autocast(config.device, enabled=config.device == "cuda"):
         logits = state.model(batch)[:, 0].float()
         loss = nn.functional.binary_cross_entropy_with_logits(logits, smooth)
+        if config.consistency:
+            loss = loss + config.consistency * logits.view(-1, config.views).var(dim=1, unbiased=False).mean()
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(state.model.parameters(), 2.0)

@@ -112,7 +112,7 @@ def run(config: Settings) -> None:
         FileLeadership(config.home / "house.lock") if database.is_sqlite else PostgresLeadership(database)
     )
     chores = (
-        Chore("relay", config.relay_seconds, lambda: relay(database, queue)),
+        Chore("relay", config.relay_seconds, lambda: relay(database, queue, config.queue_window)),
         Chore("sweep", config.sweep_seconds, lambda: sweep(database)),
     )
     tick = min(chore.seconds for chore in chores) / 2

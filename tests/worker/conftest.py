@@ -187,7 +187,7 @@ def workers(house: House, server: RedisServer, tmp_path: Path) -> Iterator[Worke
 
 def publish(house: House, server: RedisServer) -> int:
     """Send what the outbox owes to this server."""
-    return relay(house.database, CeleryQueue(server.url))
+    return relay(house.database, CeleryQueue(server.url), 1000)
 
 
 def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
