@@ -16,12 +16,12 @@ def test_every_state_is_reached_or_is_the_first() -> None:
 
 def test_sources_are_read_from_the_table() -> None:
     assert sources(ItemState.DONE) == (ItemState.LEASED,)
-    assert set(sources(JobState.ENDED)) == {JobState.RUNNING, JobState.CANCELING}
+    assert set(sources(JobState.ENDED)) == {JobState.QUEUED, JobState.RUNNING, JobState.CANCELING}
 
 
 def test_nothing_leads_to_a_starting_state() -> None:
     with pytest.raises(ValueError, match="starting state"):
-        sources(JobState.QUEUED)
+        sources(JobState.EXPANDING)
 
 
 def test_the_chart_draws_every_edge_with_its_reason() -> None:

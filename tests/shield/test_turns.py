@@ -1,0 +1,79 @@
+"""Turns: accounts that wait at the same time are served in turn, and what is given back waits no longer than the rest."""
+
+from sqlalchemy import select
+
+from shield import accounts, dispatch, turns
+from shield.db import Database
+from shield.models import Account, Chunk
+from tests.shield.work import failed, submit
+
+
+def served(database: Database, count: int) -> list[str]:
+    """The accounts of the next chunks, as they are leased and recorded one after the other."""
+    names = []
+    for _ in range(count):
+        with database.write() as session:
+            held = dispatch.lease_next(session, 60, company=False)
+            assert held is not None
+            dispatch.record(session, held, [failed(item.id) for item in held.items])
+            account = select(Account.name).join(Chunk, Chunk.account_id == Account.id)
+            names.append(session.scalars(account.where(Chunk.id == held.chunk_id)).one())
+    return names
+
+
+def test_a_later_job_takes_turns_with_a_longer_one(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        submit(session, account_id, items=40, chunk_items=2)
+    assert served(database, 6) == ["acme"] * 6
+    with database.write() as session:
+        other = accounts.create_account(session, "beta").id
+        submit(session, other, items=6, chunk_items=2)
+    order = served(database, 7)
+    assert order.count("beta") == 3
+    assert "acme" in order[:2]
+    assert order[-1] == "acme"
+
+
+def test_an_account_gains_no_turns_by_cutting_its_work_into_jobs(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        other = accounts.create_account(session, "beta").id
+        for _ in range(4):
+            submit(session, account_id, items=4, chunk_items=2)
+        submit(session, other, items=16, chunk_items=2)
+    assert served(database, 8).count("beta") == 4
+
+
+def test_an_account_that_rested_has_saved_up_nothing(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        other = accounts.create_account(session, "beta").id
+        submit(session, account_id, items=40, chunk_items=2)
+    served(database, 10)
+    with database.write() as session:
+        submit(session, other, items=20, chunk_items=2)
+    assert served(database, 10).count("beta") == 5
+
+
+def test_a_chunk_that_is_given_back_is_served_next(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        submit(session, account_id, items=20, chunk_items=2)
+    served(database, 3)
+    with database.write() as session:
+        held = dispatch.lease_next(session, 60, company=False)
+        assert held is not None
+    served(database, 3)
+    with database.write() as session:
+        dispatch.release(session, held)
+        again = dispatch.lease_next(session, 60, company=False)
+        assert again is not None
+        assert again.chunk_id == held.chunk_id
+
+
+def test_turns_begin_anew_only_when_nothing_waits(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        assert turns.next_of(session, account_id, "bulk") == 0
+        submit(session, account_id, items=6, chunk_items=2)
+        assert turns.next_of(session, account_id, "bulk") == 3
+    served(database, 2)
+    with database.write() as session:
+        assert turns.served_now(session, "bulk") == 2
+        assert turns.next_of(session, account_id, "bulk") == 3
