@@ -60,6 +60,11 @@ class TrainConfig:
     loaders: int = 1  # processes that make batches ahead; 0: the training makes its own
     device: str = "cpu"
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a batch that its views do not divide."""
+        if self.views < 1 or self.batch % self.views:
+            raise ValueError(f"a batch of {self.batch} does not hold {self.views} views of each crop")
+
     @property
     def steps(self) -> int:
         """How many batches the training takes."""

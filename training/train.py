@@ -127,8 +127,7 @@ def _step(state: State, config: TrainConfig, pixels: torch.Tensor, labels: torch
     with torch.autocast(config.device, enabled=config.device == "cuda"):
         logits = state.model(batch)[:, 0].float()
         loss = nn.functional.binary_cross_entropy_with_logits(logits, smooth)
-        if config.consistency:
-            loss = loss + config.consistency * logits.view(-1, config.views).var(dim=1, unbiased=False).mean()
+        loss = loss + config.consistency * spread(logits, config.views)
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(state.model.parameters(), 2.0)
@@ -136,6 +135,11 @@ def _step(state: State, config: TrainConfig, pixels: torch.Tensor, labels: torch
     state.step += 1
     update_average(state, min(config.ema, (1 + state.step) / (10 + state.step)))
     return float(loss.detach())
+
+
+def spread(logits: torch.Tensor, views: int) -> torch.Tensor:
+    """Mean variance of the logits [B] among the views of each crop, which stand side by side; 0 with one view."""
+    return logits.view(-1, views).var(dim=1, unbiased=False).mean()
 
 
 def update_average(state: State, keep: float) -> None:

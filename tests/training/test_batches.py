@@ -73,6 +73,30 @@ def test_a_batch_depends_on_its_number_alone(config: TrainConfig) -> None:
     assert not whole[0][0].equal(whole[1][0])
 
 
+def test_the_views_of_a_crop_stand_side_by_side_and_differ(config: TrainConfig) -> None:
+    pixels, labels = next(batches(replace(config, views=2), open_pools(config, "train"), 0))
+    means = pixels.float().mean(dim=(2, 3))  # a crop leans red or blue, however it is augmented
+    for first in range(0, config.batch, 2):
+        assert labels[first] == labels[first + 1]
+        assert not pixels[first].equal(pixels[first + 1])
+        assert (means[first].argmax() == means[first + 1].argmax()).item()
+
+
+def test_a_blend_of_a_pair_stands_beside_its_plain_face(config: TrainConfig) -> None:
+    paired = replace(with_shares(config, real=1e-9, blend=1.0), pairs=True)
+    pixels, labels = next(batches(paired, open_pools(paired, "train"), 0))
+    assert labels.tolist() == [0.0, 1.0] * (config.batch // 2)
+    apart = (pixels[0::2].float() - pixels[1::2].float()).abs().mean(dim=(1, 2, 3))
+    strangers = (pixels[0::2].float() - pixels[1::2].roll(1, 0).float()).abs().mean(dim=(1, 2, 3))
+    assert apart.mean() < 0.7 * strangers.mean()
+    assert (apart > 0).all()
+
+
+def test_views_that_do_not_divide_the_batch_are_refused(config: TrainConfig) -> None:
+    with pytest.raises(ValueError, match="a batch of 8 does not hold 3 views"):
+        replace(config, views=3)
+
+
 def test_a_source_needs_its_manifest(config: TrainConfig, tmp_path: Path) -> None:
     source = SourceConfig(str(tmp_path / "absent.csv"), str(tmp_path), real=1, fake=1, blend=0)
     with pytest.raises(DataError, match=r"absent\.csv cannot be read"):

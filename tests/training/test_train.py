@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from training.config import TrainConfig, parse_config
 from training.data import DataError
-from training.train import main, rate_at, start, train
+from training.train import main, rate_at, spread, start, train
 
 
 def averages(path: Path) -> dict[str, torch.Tensor]:
@@ -56,6 +56,15 @@ def test_a_training_can_start_from_another_ones_average(config: TrainConfig, tmp
     kept = averages(first)
     for name, tensor in state.average.state_dict().items():
         torch.testing.assert_close(tensor, kept[f"average.{name}"], msg=name)
+
+
+def test_the_views_of_a_crop_are_drawn_together(config: TrainConfig, tmp_path: Path) -> None:
+    assert spread(torch.tensor([1.0, 3.0, 2.0, 2.0]), views=2).item() == pytest.approx(0.5)
+    assert spread(torch.tensor([1.0, 3.0]), views=1).item() == 0
+    free, held = (
+        averages(train(replace(config, views=2, consistency=weight), tmp_path / str(weight))) for weight in (0.0, 5.0)
+    )
+    assert any(not tensor.equal(held[name]) for name, tensor in free.items())
 
 
 def test_a_start_that_is_no_checkpoint_is_refused(config: TrainConfig, tmp_path: Path) -> None:
