@@ -13,7 +13,7 @@ from training.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "settings.md").read_text()
-ROWS = dict(re.findall(r"^\| `SHIELD_([A-Z_]+)` \| (.+?) \|", PAGE, re.MULTILINE))
+ROWS = dict(re.findall(r"^\| `SHIELD_([A-Z0-9_]+)` \| (.+?) \|", PAGE, re.MULTILINE))
 
 
 def shown(default: object) -> str:

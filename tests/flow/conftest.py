@@ -41,7 +41,7 @@ def shield(stack: Stack) -> Iterator[Shield]:
         yield shield
 
 
-class _Web(BaseHTTPRequestHandler):
+class Web(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         match self.path:
             case "/good.jpg":
@@ -79,7 +79,7 @@ class _Web(BaseHTTPRequestHandler):
 @pytest.fixture
 def web() -> Iterator[str]:
     """The URL of a server with good pictures and bad answers."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Web)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -23,11 +23,13 @@ class Stack:
     def __init__(self, home: Path, **settings: str) -> None:
         self.home = home
         self.log = home.with_name(f"{home.name}.log")
-        env = {name: text for name, text in os.environ.items() if not name.startswith("SHIELD_")}
-        env |= {"SHIELD_HOME": str(home), "SHIELD_PORT": "0", "PYTHONUNBUFFERED": "1", **settings}
+        self.env = {name: text for name, text in os.environ.items() if not name.startswith("SHIELD_")}
+        self.env |= {"SHIELD_HOME": str(home), "SHIELD_PORT": "0", "PYTHONUNBUFFERED": "1", **settings}
         line = [sys.executable, "-m", "shield", "up", "--key-file", str(home.with_name("key"))]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(line, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                line, cwd=ROOT, env=self.env, stdout=log, stderr=log, start_new_session=True
+            )
 
     def children(self) -> dict[str, int | None]:
         """The process ids of the children by name; None for one that is about to be started again."""

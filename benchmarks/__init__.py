@@ -1,0 +1,1 @@
+"""What is measured, each one command: `python -m benchmarks.NAME`."""
