@@ -1,16 +1,24 @@
-# One image for every program; the compose file says which one a container runs. No torch: ONNX Runtime on the CPU.
+# One image for every program; docker-compose.yml says which one a container runs. No torch: ONNX Runtime on the CPU.
+# Nothing is installed from Debian: psycopg, OpenCV and ONNX Runtime bring their libraries along.
 FROM python:3.12-slim
 
-ENV PYTHONPATH=/srv PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 SHIELD_HOME=/var/shield
+ENV PYTHONPATH=/srv PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 SHIELD_HOME=/var/shield SHIELD_HOST=0.0.0.0
 WORKDIR /srv
-RUN useradd --system --home /var/shield shield && mkdir /var/shield && chown shield /var/shield
+# A number, so that who runs the image can see that it is not root, and who mounts a folder can give it away.
+RUN groupadd --gid 10001 shield \
+    && useradd --uid 10001 --gid 10001 --home-dir /var/shield --no-create-home --shell /usr/sbin/nologin shield \
+    && install --directory --owner=shield --group=shield --mode=0700 /var/shield
 COPY requirements/runtime.txt requirements/runtime.txt
 RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements/runtime.txt
-COPY api api
-COPY worker worker
-COPY pipeline pipeline
 COPY shield shield
+COPY pipeline pipeline
+COPY worker worker
+COPY api api
 COPY migrations migrations
-USER shield
+USER 10001:10001
 VOLUME /var/shield
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/readyz', timeout=5)"]
+# Alone, the image is a whole system on SQLite and files in /var/shield.
 CMD ["python", "-m", "shield", "up"]

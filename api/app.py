@@ -6,10 +6,11 @@ from flask import Flask, Response
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from api import docs, entrance, errors, health, items, jobs, pages, schemas
+from api import docs, entrance, errors, health, items, jobs, pages, rejections, schemas, uploads
 from api.auth import SESSION_DAYS, SessionCookies, form_token, secret_key
+from api.problems import Problem
 from api.stores import Poker, Pulse, Stores
-from shield.blobs import LocalBlobs
+from shield.blobs import open_blobs
 from shield.db import Database
 from shield.errors import SettingsError
 from shield.queue import CeleryQueue, Queue
@@ -31,14 +32,14 @@ HEADERS = {
 def create_app(settings: Settings, queue: Queue | None = None) -> Flask:
     """The API over these settings. `queue` stands in for Redis in tests and single-process tools.
 
-    Raises SettingsError without a Redis URL, where no queue is given.
+    Raises SettingsError without a Redis URL, where no queue is given, and for a malformed SHIELD_BLOBS.
     """
     app = OpenAPI(
         __name__,
         info=Info(title="Deepfake Shield", version=API_VERSION, description="Scan images in bulk for face forgeries."),
         security_schemes={"key": {"type": "http", "scheme": "bearer", "bearerFormat": "dfs_live_..."}},
         doc_ui=False,
-        validation_error_model=schemas.Problem,
+        validation_error_model=Problem,
         validation_error_callback=errors.invalid_request,
     )
     app.config.update(
@@ -54,10 +55,11 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Flask:
     app.session_interface = SessionCookies()
     database = Database(settings.database)
     queue = queue or redis_queue(settings)
-    blobs = LocalBlobs(settings.blob_folder)
+    blobs = open_blobs(settings)
     blobs.remove_stale()
     app.extensions["shield"] = Stores(settings, database, blobs, Poker(database, queue), Pulse(queue))
-    for blueprint in (jobs.blueprint, items.blueprint, health.blueprint):
+    keyed = (jobs.blueprint, rejections.blueprint, items.blueprint, uploads.blueprint)
+    for blueprint in (*keyed, uploads.content, health.blueprint):
         app.register_api(blueprint)
     app.components_schemas |= schemas.components()
     for plain in (docs.blueprint, entrance.blueprint, pages.blueprint):

@@ -6,7 +6,7 @@ from pathlib import Path
 from flask import Blueprint, Response, current_app, jsonify, render_template
 from flask_openapi3.openapi import OpenAPI
 
-from api.errors import PROBLEM_MEDIA_TYPE
+from api.problems import PROBLEM_MEDIA_TYPE
 
 blueprint = Blueprint(
     "docs",

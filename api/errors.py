@@ -7,25 +7,40 @@ from flask import Flask, Response, render_template, request
 from pydantic import ValidationError
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeout
 
-from api.schemas import Fault, Problem, faults_of
+from api.problems import PROBLEM_MEDIA_TYPE, Fault, Problem, faults_of
 from shield.errors import (
+    BacklogFull,
     BlobMissing,
+    BucketForbidden,
+    IdempotencyKeyReused,
     InvalidSubmission,
+    JobRunning,
     NotFound,
+    NothingToRetry,
     ShieldError,
     StorageUnavailable,
     Unauthorised,
+    UploadUrlExpired,
+    UploadUrlInvalid,
 )
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 5
+BACKLOG_SECONDS = 60  # to wait for while too many items wait: workers need minutes, not seconds
 HTTP_STATUS: dict[type[ShieldError], HTTPStatus] = {
     InvalidSubmission: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFound: HTTPStatus.NOT_FOUND,
+    JobRunning: HTTPStatus.CONFLICT,
+    NothingToRetry: HTTPStatus.CONFLICT,
+    IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    BacklogFull: HTTPStatus.SERVICE_UNAVAILABLE,
     Unauthorised: HTTPStatus.UNAUTHORIZED,
     StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     BlobMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
+    BucketForbidden: HTTPStatus.FORBIDDEN,
+    UploadUrlInvalid: HTTPStatus.FORBIDDEN,
+    UploadUrlExpired: HTTPStatus.FORBIDDEN,
 }
 # Codes of what the web framework refuses by itself.
 CODES = {
@@ -38,7 +53,6 @@ CODES = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported_media_type",
 }
 INVALID_REQUEST = "invalid_request"
-PROBLEM_MEDIA_TYPE = "application/problem+json"
 PAGES = ("entrance", "pages")  # blueprints that people look at
 
 
@@ -98,7 +112,7 @@ def _shield_error(error: ShieldError) -> Response:
     if status is None:
         return _bug(error)
     faults = None
-    if isinstance(error, InvalidSubmission):
+    if isinstance(error, InvalidSubmission | BucketForbidden):
         faults = [Fault(pointer=error.pointer, detail=str(error))]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s %s: %s", request.method, _route(), error)
@@ -106,7 +120,8 @@ def _shield_error(error: ShieldError) -> Response:
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = 'Bearer realm="Deepfake Shield"'
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        seconds = BACKLOG_SECONDS if isinstance(error, BacklogFull) else RETRY_AFTER_SECONDS
+        response.headers["Retry-After"] = str(seconds)
     return response
 
 

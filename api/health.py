@@ -52,7 +52,7 @@ def _database_is_up() -> bool:
 def _storage_is_up() -> bool:
     try:
         stores().blobs.probe()
-    except OSError:
+    except StorageUnavailable:
         return False
     return True
 

@@ -1,6 +1,7 @@
-"""/v1/jobs: submit, list, follow, cancel, read results."""
+"""/v1/jobs: submit, list, follow, cancel, retry, delete, read results."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -8,13 +9,14 @@ from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
+from sqlalchemy.orm import Session
 
 from api import schemas
 from api.auth import account_id, require_key
 from api.problems import PROBLEMS, problem
 from api.stores import stores
-from api.submissions import accept, read_submission
-from shield import jobs, models
+from api.submissions import Accepted, accept, check_backlog, make_once, read_submission
+from shield import idempotency, jobs, models, retention
 
 JSONL = "application/jsonl"
 KEY: list[dict[str, list[Any]]] = [{"key": []}]  # an API key, in OpenAPI's words
@@ -41,6 +43,8 @@ SUBMISSION: dict[str, Any] = {
             }
         },
         "application/json": {"schema": schemas.NewJob.model_json_schema(ref_template="#/components/schemas/{model}")},
+        JSONL: {"schema": {"type": "string", "description": "A manifest: an item of application/json a line."}},
+        "application/zip": {"schema": {"type": "string", "contentMediaType": "application/zip"}},
     },
 }
 SUBMISSION["content"]["application/json"]["schema"].pop("$defs")
@@ -59,17 +63,18 @@ blueprint.before_request(require_key)
 @blueprint.post(
     "",
     operation_id="submit_job",
-    responses={202: schemas.Job, **problem(400, 408, 413, 415, 422)},
+    responses={202: schemas.Job, **problem(400, 403, 408, 413, 415, 422)},
     openapi_extensions={"requestBody": SUBMISSION},
 )
-def submit() -> Response:
+def submit(header: schemas.SubmitHeader, query: schemas.SubmitQuery) -> Response:
     """Submit images.
 
-    As files or as URLs. A 202 means that the job is durable: every image of it will reach one result. Files are not
-    looked into here: what is no image becomes an item that failed, and its neighbours are scanned.
+    As files, as items by URL or upload, or as a source that is expanded later: a manifest, a zip, an S3 prefix. A 202
+    means that the job is durable: every image of it will reach one result. Images are not looked into here: what is
+    none becomes an item that failed, and its neighbours are scanned.
     """
-    job = schemas.Job.of(accept(read_submission(request)))
-    return _json(job, HTTPStatus.ACCEPTED, Location=job.links.self)
+    check_backlog()
+    return _accepted(accept(read_submission(request, query.name), header.key))
 
 
 @blueprint.get("", operation_id="list_jobs", responses={200: schemas.JobList, **problem(422)})
@@ -77,7 +82,7 @@ def newest(query: schemas.JobQuery) -> Response:
     """List jobs, newest first."""
     with stores().database.read() as session:
         rows = jobs.newest(session, account_id(), query.limit + 1, query.after)
-    page = [schemas.Job.of(row) for row in rows[: query.limit]]
+    page = [_shown(row) for row in rows[: query.limit]]
     first, last = _ends(page)
     return _json(schemas.JobList(data=page, has_more=len(rows) > query.limit, first_id=first, last_id=last))
 
@@ -85,7 +90,7 @@ def newest(query: schemas.JobQuery) -> Response:
 @blueprint.get("/<job_id>", operation_id="get_job", responses={200: schemas.Job, **problem(404)})
 def get(path: schemas.JobPath) -> Response:
     """Follow a job."""
-    return _json(schemas.Job.of(_job(path)))
+    return _json(_shown(_job(path)))
 
 
 @blueprint.get("/<job_id>/items", operation_id="list_items", responses={200: schemas.ItemList, **problem(404, 422)})
@@ -127,9 +132,41 @@ def cancel(path: schemas.JobPath) -> Response:
 
     Waiting items are canceled at once; those that a worker holds are finished. A job that has ended stays as it is.
     """
+    return _json(_shown(jobs.cancel(stores().database, account_id(), path.job_id)))
+
+
+@blueprint.post(
+    "/<job_id>/retry",
+    operation_id="retry_job",
+    responses={202: schemas.Job, **problem(404, 409, 422)},
+)
+def retry(path: schemas.JobPath, header: schemas.SubmitHeader) -> Response:
+    """Retry the items of a job that failed.
+
+    Makes a new job of them, with the same custom ids; the old one stays as it is. Its items are not sent again: their
+    bytes are still stored, their URLs are fetched once more.
+    """
+    chunk_items = stores().settings.chunk_items
+
+    def make(session: Session) -> models.Job:
+        return jobs.retry(session, account_id(), path.job_id, chunk_items)
+
+    return _accepted(make_once(make, idempotency.fingerprint({"retry_of": path.job_id}), header.key))
+
+
+@blueprint.delete(
+    "/<job_id>",
+    operation_id="delete_job",
+    responses={204: {"description": "It is deleted."}, **problem(404, 409)},
+)
+def delete(path: schemas.JobPath) -> Response:
+    """Delete a job that has ended.
+
+    Nobody sees it from then on, nor its items; its rows and images are removed for good a day later.
+    """
     with stores().database.write() as session:
-        job = jobs.cancel(session, account_id(), path.job_id)
-    return _json(schemas.Job.of(job))
+        retention.delete_job(session, account_id(), path.job_id)
+    return Response(status=HTTPStatus.NO_CONTENT)
 
 
 def stream_results(job: models.Job) -> Response:
@@ -146,6 +183,16 @@ def stream_results(job: models.Job) -> Response:
 def _job(path: schemas.JobPath) -> models.Job:
     with stores().database.read() as session:
         return jobs.get(session, account_id(), path.job_id)
+
+
+def _shown(row: models.Job) -> schemas.Job:
+    return schemas.Job.of(row, datetime.now(UTC), stores().settings.retention_days)
+
+
+def _accepted(accepted: Accepted) -> Response:
+    job = _shown(accepted.job)
+    replayed = {"Idempotent-Replayed": "true"} if accepted.replayed else {}
+    return _json(job, HTTPStatus.ACCEPTED, Location=job.links.self, **replayed)
 
 
 def _ends(page: list[schemas.Job] | list[schemas.Item]) -> tuple[str | None, str | None]:

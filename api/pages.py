@@ -53,7 +53,7 @@ def submit() -> AnyResponse:
     submission = read_upload(request)
     check_form_token(submission.form_token)
     submission.name = submission.name or _name_of(submission)
-    return redirect(f"/jobs/{accept(submission).id}", 303)
+    return redirect(f"/jobs/{accept(submission).job.id}", 303)
 
 
 def _name_of(submission: Submission) -> str:
@@ -108,8 +108,7 @@ def _filters(row: Job, query: PhotoQuery) -> list[Filter]:
 def cancel(job_id: str) -> AnyResponse:
     """Cancel a job, and show it."""
     check_form_token(request.form.get("form_token", ""))
-    with stores().database.write() as session:
-        jobs.cancel(session, account_id(), job_id)
+    jobs.cancel(stores().database, account_id(), job_id)
     return redirect(f"/jobs/{job_id}", 303)
 
 

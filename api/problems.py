@@ -1,9 +1,38 @@
-"""How the OpenAPI document speaks of errors."""
+"""Problem documents (RFC 9457), and how the OpenAPI document speaks of them."""
 
 from http import HTTPStatus
 from typing import Any
 
-from api.errors import PROBLEM_MEDIA_TYPE
+from pydantic import BaseModel, Field, ValidationError
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+
+class Fault(BaseModel):
+    """What is wrong at one place of the request; `pointer` is a JSON pointer (RFC 6901), `/limit` for ?limit=."""
+
+    pointer: str = Field(examples=["/items/3/url"])
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it. Rely on `code`; `detail` is for people and may change."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str = Field(examples=["invalid_submission"])
+    detail: str
+    errors: list[Fault] | None = None
+
+
+def faults_of(error: ValidationError) -> list[Fault]:
+    """What pydantic found, with JSON pointers."""
+    return [Fault(pointer=_pointer(fault["loc"]), detail=fault["msg"]) for fault in error.errors(include_url=False)]
+
+
+def _pointer(places: tuple[Any, ...]) -> str:
+    return "".join("/" + str(place).replace("~", "~0").replace("/", "~1") for place in places)
 
 
 def problem(*statuses: int) -> dict[str | int | HTTPStatus, Any]:

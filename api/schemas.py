@@ -4,70 +4,53 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 from pydantic import (
-    AfterValidator,
-    AnyHttpUrl,
     BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
-    TypeAdapter,
-    ValidationError,
-    WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from shield import models
+from shield import models, retention
+from shield.items import CLEAN, ItemSource, S3Prefix
 from shield.states import ItemState, JobState, Verdict
 
 PAGE_LIMIT = 100  # most rows on one page
-CLEAN = r"^[^\x00]*$"  # PostgreSQL keeps no NUL in a text
+MOST_POSITION = 2**63 - 1  # that a database keeps
 JOB_ID = r"^job_[0-9a-f]{27}$"
 ITEM_ID = r"^itm_[0-9a-f]{27}_[0-9]{7}$"
 
 ITEM_ERRORS = 'Stable; docs/api.md, "Errors of an item", lists every code, what it means and what to do.'
 
-_http_url = TypeAdapter(AnyHttpUrl)
-
-
-def _check_url(value: str) -> str:
-    """The URL as it was given. Raises PydanticCustomError where it is not http or https with a host."""
-    try:
-        _http_url.validate_python(value)
-    except ValidationError as error:
-        raise PydanticCustomError("not_http_url", "not an http or https URL with a host") from error
-    return value
-
-
-Url = Annotated[
-    str,
-    StringConstraints(max_length=4096, pattern=CLEAN),
-    AfterValidator(_check_url),
-    WithJsonSchema({"type": "string", "format": "uri", "pattern": "^[hH][tT][tT][pP][sS]?://", "maxLength": 4096}),
-]
-CustomId = Annotated[str, StringConstraints(max_length=1024, pattern=CLEAN)]
 JobName = Annotated[str, StringConstraints(max_length=200, pattern=CLEAN)]
 
 
-class ItemSource(BaseModel):
-    """An image to fetch: its URL, and what you call it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    url: Url = Field(examples=["https://example.org/photo.jpg"])
-    custom_id: CustomId | None = Field(None, description="Echoed in the result. Absent: null.")
-
-
 class NewJob(BaseModel):
-    """A job of images that are fetched by URL."""
+    """A job of images that are named one by one, or of every object under an S3 prefix."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"oneOf": [{"required": ["items"]}, {"required": ["prefix"]}]}
+    )
 
     name: JobName = Field("", description="For people; need not be unique.")
-    items: list[ItemSource] = Field(description="In the order in which results are listed.")
+    items: list[ItemSource] | None = Field(None, description="In the order in which results are listed.")
+    prefix: S3Prefix | None = Field(
+        None, examples=["s3://bucket/photos/"], description="Where this account has a grant."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.items is None) == (self.prefix is None):
+            raise PydanticCustomError("one_source", "give either items or a prefix")
+        return self
 
 
 class Counts(BaseModel):
-    """Items of a job: total = pending + done + failed + canceled, and done is the sum of the verdicts."""
+    """Items of a job: total = pending + done + failed + canceled, and done is the sum of the verdicts.
+
+    `rejected` counts what is no item: bad lines of a manifest, members of a zip, keys of a prefix.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -81,6 +64,7 @@ class Counts(BaseModel):
     clear: int
     no_face: int
     inconclusive: int
+    rejected: int
 
 
 class JobLinks(BaseModel):
@@ -90,6 +74,7 @@ class JobLinks(BaseModel):
     items: str
     results: str
     cancel: str
+    retry: str
 
 
 class Job(BaseModel):
@@ -99,25 +84,59 @@ class Job(BaseModel):
     name: str
     state: JobState
     counts: Counts
+    progress: float = Field(ge=0, le=1, description="Share of the items that are done, failed or canceled.")
+    eta_seconds: int | None = Field(
+        description="Until it ends, at its rate so far. Null unless it runs and an item is scanned."
+    )
+    retry_of: str | None = Field(description="The job whose failed items these are; it may be deleted by now.")
+    reason: str | None = Field(examples=["source_failed"], description="Why it ended early. Null where it did not.")
+    reason_detail: str | None
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    expires_at: datetime | None = Field(description="When it is deleted by itself. Null until it has ended.")
     links: JobLinks
 
     @classmethod
-    def of(cls, row: models.Job) -> Self:
-        """The wire form of a row."""
+    def of(cls, row: models.Job, moment: datetime, retention_days: float) -> Self:
+        """The wire form of a row at this moment."""
         here = f"/v1/jobs/{row.id}"
         return cls(
             id=row.id,
             name=row.name,
             state=JobState(row.state),
             counts=Counts.model_validate(row),
+            progress=_progress(row),
+            eta_seconds=_eta_seconds(row, moment),
+            retry_of=row.retry_of,
+            reason=row.reason,
+            reason_detail=row.reason_detail,
             created_at=row.created_at,
             started_at=row.started_at,
             ended_at=row.ended_at,
-            links=JobLinks(self=here, items=f"{here}/items", results=f"{here}/results", cancel=f"{here}/cancel"),
+            expires_at=retention.expires_at(row, retention_days),
+            links=JobLinks(
+                self=here,
+                items=f"{here}/items",
+                results=f"{here}/results",
+                cancel=f"{here}/cancel",
+                retry=f"{here}/retry",
+            ),
         )
+
+
+def _progress(row: models.Job) -> float:
+    if not row.total:
+        return float(row.state == JobState.ENDED)
+    return (row.total - row.pending) / row.total
+
+
+def _eta_seconds(row: models.Job, moment: datetime) -> int | None:
+    scanned = row.done + row.failed
+    if row.state != JobState.RUNNING or row.started_at is None or not scanned:
+        return None
+    elapsed = max((moment - row.started_at).total_seconds(), 0.0)
+    return round(row.pending * elapsed / scanned)
 
 
 class Box(BaseModel):
@@ -233,10 +252,40 @@ class ItemList(BaseModel):
     last_id: str | None
 
 
+class Rejection(BaseModel):
+    """A line, member or key of a job's source that is no item, counted from 1, and why."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    position: int
+    code: str = Field(examples=["not_json"], description='Stable; docs/api.md, "Rejections", lists every code.')
+    detail: str
+
+
+class RejectionList(BaseModel):
+    """A page of rejections, in the order of the source. Go on with ?after=last_id while has_more."""
+
+    data: list[Rejection]
+    has_more: bool
+    first_id: int | None = Field(description="The position of the first one.")
+    last_id: int | None
+
+
 class JobPath(BaseModel):
     """The path of a job."""
 
     job_id: str = Field(pattern=JOB_ID)
+
+
+class SubmitHeader(BaseModel):
+    """What makes a request that makes a job safe to repeat."""
+
+    key: str | None = Field(
+        None,
+        alias="Idempotency-Key",
+        pattern=r"^[ -~]{1,255}$",
+        description="Chosen by you, anew for each job: a request that is sent again with it gets the same job.",
+    )
 
 
 class ItemPath(BaseModel):
@@ -265,6 +314,20 @@ class ItemQuery(_Query):
     verdict: Verdict | None = None
 
 
+class SubmitQuery(BaseModel):
+    """What a body that is a manifest or a zip has no place for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: JobName = Field("", description="The job's name, where the body gives none.")
+
+
+class RejectionQuery(_Query):
+    """A page of the rejections of a job."""
+
+    after: int = Field(0, ge=0, le=MOST_POSITION, description="The position of the last rejection on the page before.")
+
+
 class Health(BaseModel):
     """Whether the process is alive."""
 
@@ -278,33 +341,6 @@ class Readiness(BaseModel):
     database: str = Field(examples=["up"])
     storage: str = Field(examples=["up"])
     queue: str = Field(examples=["up"])
-
-
-class Fault(BaseModel):
-    """What is wrong at one place of the request; `pointer` is a JSON pointer (RFC 6901), `/limit` for ?limit=."""
-
-    pointer: str = Field(examples=["/items/3/url"])
-    detail: str
-
-
-class Problem(BaseModel):
-    """An error, as RFC 9457 has it. Rely on `code`; `detail` is for people and may change."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    code: str = Field(examples=["invalid_submission"])
-    detail: str
-    errors: list[Fault] | None = None
-
-
-def faults_of(error: ValidationError) -> list[Fault]:
-    """What pydantic found, with JSON pointers."""
-    return [Fault(pointer=_pointer(fault["loc"]), detail=fault["msg"]) for fault in error.errors(include_url=False)]
-
-
-def _pointer(places: tuple[Any, ...]) -> str:
-    return "".join("/" + str(place).replace("~", "~0").replace("/", "~1") for place in places)
 
 
 def components() -> dict[str, Any]:

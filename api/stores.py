@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flask import current_app
 
 from shield import outbox
-from shield.blobs import LocalBlobs
+from shield.blobs import Blobs
 from shield.db import Database
 from shield.errors import StorageUnavailable
 from shield.queue import Queue, QueueUnavailable
@@ -23,8 +23,8 @@ PULSE_SECONDS = 2.0  # how long a question about the queue is waited for
 class Poker:
     """Publishes what the outbox owes for new jobs, on a thread of its own, so that a slow queue slows no answer.
 
-    Only a job's first messages are sent: enough to wake every worker. The relay sends the rest as Redis has room. A poke
-    that fails is dropped with those behind it: the outbox still holds what they owe.
+    Only a job's first messages are sent, enough to wake every worker; the relay sends the rest as Redis has room. A
+    poke that fails is dropped with those behind it: the outbox still holds what they owe.
     """
 
     def __init__(self, database: Database, queue: Queue) -> None:
@@ -102,7 +102,7 @@ class Stores:
 
     settings: Settings
     database: Database
-    blobs: LocalBlobs
+    blobs: Blobs
     poker: Poker
     pulse: Pulse
 

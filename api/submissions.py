@@ -1,20 +1,26 @@
 """Submissions: what a request brings becomes stored blobs, items and a job. For the API and the pages alike."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 from flask import Request
 from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.orm import Session
 
 from api.auth import account_id
 from api.errors import Malformed, TooLargeUpload, UnsupportedMediaType
 from api.multipart import Part, read_parts
-from api.schemas import CustomId, JobName, NewJob
+from api.schemas import JobName, NewJob
+from api.sources import store_manifest, store_zip
 from api.stores import stores
-from shield import jobs
+from shield import buckets, expansion, idempotency, jobs, uploads
 from shield.blobs import TooLarge
-from shield.errors import InvalidSubmission, StorageUnavailable
+from shield.errors import BucketForbidden, InvalidSubmission
+from shield.items import CustomId
 from shield.jobs import NewItem
 from shield.models import Job
+from shield.states import SourceKind
 
 JSON_BYTES = 32 * 1024 * 1024  # a JSON body is held in memory
 FIELD_BYTES = 8 * 1024
@@ -23,39 +29,112 @@ _custom_id: TypeAdapter[str] = TypeAdapter(CustomId)
 _name: TypeAdapter[str] = TypeAdapter(JobName)
 
 
+@dataclass(frozen=True, slots=True)
+class LongSource:
+    """What is expanded after the 202: a stored manifest or zip by its blob, an S3 prefix by its URL."""
+
+    kind: SourceKind
+    blob: str | None = None
+    url: str | None = None
+
+
+class Accepted(NamedTuple):
+    """A durable job; `replayed` when an earlier request with the same idempotency key made it."""
+
+    job: Job
+    replayed: bool
+
+
 @dataclass(slots=True)
 class Submission:
-    """What a request asks for, checked. `form_token` is the pages' proof that the form is theirs."""
+    """What a request asks for, checked: items, or a long source. `form_token` proves that a form is of our pages."""
 
     name: str = ""
     items: list[NewItem] = field(default_factory=list)
+    source: LongSource | None = None
     form_token: str = ""
 
+    def fingerprint(self) -> str:
+        """Equal for requests that ask for the same."""
+        source = self.source and asdict(self.source)
+        return idempotency.fingerprint(
+            {"name": self.name, "items": [asdict(item) for item in self.items], "source": source}
+        )
 
-def read_submission(request: Request) -> Submission:
-    """The job that a request of either media type asks for.
+
+def read_submission(request: Request, name: str = "") -> Submission:
+    """The job that a request of any of the media types asks for; `name` is its name where the body gives none.
 
     Raises UnsupportedMediaType, Malformed, TooLargeUpload, InvalidSubmission, StorageUnavailable, and pydantic's
     ValidationError with a pointer to each fault.
     """
-    if request.mimetype == "multipart/form-data":
-        submission = read_upload(request)
-        if not submission.items:
-            raise InvalidSubmission("a job needs at least one file", "/files")
-        return submission
-    if request.mimetype == "application/json":
-        return _read_json(request)
-    raise UnsupportedMediaType("send multipart/form-data with files, or application/json with items")
+    match request.mimetype:
+        case "multipart/form-data":
+            submission = read_upload(request)
+            if not submission.items:
+                raise InvalidSubmission("a job needs at least one file", "/files")
+        case "application/json":
+            submission = _read_json(request)
+        case "application/jsonl" | "application/x-ndjson":
+            submission = Submission(source=LongSource(SourceKind.MANIFEST, blob=store_manifest(request)))
+        case "application/zip":
+            submission = Submission(source=LongSource(SourceKind.ZIP, blob=store_zip(request)))
+        case _:
+            raise UnsupportedMediaType(
+                "send multipart/form-data with files, application/json with items or a prefix, application/jsonl with"
+                " an item a line, or application/zip"
+            )
+    submission.name = submission.name or name
+    return submission
 
 
-def accept(submission: Submission) -> Job:
-    """Make it a durable job of this request's account, then poke the queue. Raises StorageUnavailable."""
+def accept(submission: Submission, idempotency_key: str | None = None) -> Accepted:
+    """Make it a durable job of this request's account, then poke the queue.
+
+    Raises BucketForbidden and InvalidSubmission for a source that is not this account's, IdempotencyKeyReused,
+    BacklogFull, StorageUnavailable.
+    """
+    asked = submission.fingerprint() if idempotency_key else ""
+    return make_once(lambda session: _make_job(session, submission), asked, idempotency_key)
+
+
+def make_once(make: Callable[[Session], Job], asked: str, idempotency_key: str | None) -> Accepted:
+    """The job that `make` makes, or the one that the key made before; `asked` is the fingerprint of the request.
+
+    Raises NotFound when that one was deleted, IdempotencyKeyReused, BacklogFull, StorageUnavailable, and what `make`
+    raises.
+    """
     held = stores()
     with held.database.write() as session:
-        chunk_items = held.settings.chunk_items
-        job = jobs.submit(session, account_id(), submission.items, chunk_items, submission.name)
+        if idempotency_key and (made := idempotency.job_of(session, account_id(), idempotency_key, asked)):
+            return Accepted(jobs.get(session, account_id(), made), replayed=True)
+        jobs.check_backlog(session, held.settings.max_backlog_items)
+        job = make(session)
+        if idempotency_key:
+            idempotency.remember(session, idempotency_key, asked, job)
     held.poker.poke(job.id)
-    return job
+    return Accepted(job, replayed=False)
+
+
+def check_backlog() -> None:
+    """Raises BacklogFull: asked before a body is read, so that nobody uploads for nothing. `accept` asks once more."""
+    held = stores()
+    with held.database.read() as session:
+        jobs.check_backlog(session, held.settings.max_backlog_items)
+
+
+def _make_job(session: Session, submission: Submission) -> Job:
+    source = submission.source
+    if source is None:
+        buckets.check(session, account_id(), [item.url for item in submission.items])
+        uploads.check(session, account_id(), [item.upload for item in submission.items])
+        chunk_items = stores().settings.chunk_items
+        return jobs.submit(session, account_id(), submission.items, chunk_items, submission.name)
+    if source.url is not None:
+        place = buckets.parse_s3_prefix(source.url)
+        if not buckets.allowed(session, account_id(), *place):
+            raise BucketForbidden(buckets.forbidden(place), "/prefix")
+    return expansion.submit(session, account_id(), source.kind, blob=source.blob, url=source.url, name=submission.name)
 
 
 def _read_json(request: Request) -> Submission:
@@ -67,8 +146,11 @@ def _read_json(request: Request) -> Submission:
         if fault["type"] == "json_invalid":
             raise Malformed(f"the body is not JSON: {fault['msg'].removeprefix('Invalid JSON: ')}") from error
         raise
-    _check_count(len(wanted.items), "/items")
-    return Submission(wanted.name, [NewItem(url=source.url, custom_id=source.custom_id) for source in wanted.items])
+    if wanted.prefix is not None:
+        return Submission(wanted.name, source=LongSource(SourceKind.PREFIX, url=wanted.prefix))
+    items = wanted.items or []
+    _check_count(len(items), "/items")
+    return Submission(wanted.name, [item.new_item() for item in items])
 
 
 def read_upload(request: Request) -> Submission:
@@ -123,8 +205,6 @@ def _store(part: Part) -> str | None:
         return stores().blobs.put(part.body, limit)
     except TooLarge as error:
         raise TooLargeUpload(f"the file {name!r} is larger than the limit of {limit} bytes") from error
-    except OSError as error:
-        raise StorageUnavailable(f"the file {name!r} cannot be stored now: {error.strerror or error}") from error
 
 
 def _check_count(count: int, pointer: str) -> None:

@@ -19,6 +19,7 @@ STATES = {
     ItemState.CANCELED: "Canceled",
 }
 JOB_STATES = {
+    JobState.EXPANDING: "Preparing",
     JobState.QUEUED: "Waiting",
     JobState.RUNNING: "Scanning",
     JobState.CANCELING: "Canceling",

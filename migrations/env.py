@@ -1,6 +1,7 @@
 """Alembic's entry: the URL comes from the caller's Config, else from the settings."""
 
 from alembic import context
+from sqlalchemy import text
 
 from shield.db import open_engine
 from shield.models import Base
@@ -14,6 +15,9 @@ with engine.connect() as connection:
         # SQLite alters a table by rebuilding it, and dropping the old one would count as deleting what others refer to.
         # The pragma is heeded outside of a transaction alone.
         connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
+    else:
+        connection.execute(text("set statement_timeout = 0"))  # an index on millions of rows takes minutes
+        connection.commit()
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,

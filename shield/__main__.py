@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import inspect
 from sqlalchemy.orm import Session
 
-from shield import accounts, states, supervisor
+from shield import accounts, buckets, states, supervisor
 from shield.db import Database
 from shield.errors import NotFound, SettingsError, ShieldError, StorageUnavailable
 from shield.settings import Settings, settings
@@ -29,6 +29,12 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("migrate", help="bring the database's tables to the newest version")
     commands.add_parser("key", help="print a new API key of the first account")
     commands.add_parser("link", help="print a new one-time link that opens a browser session")
+    allower = commands.add_parser("allow-s3", help="let an account read a prefix of a bucket, or list what it may read")
+    allower.add_argument("account", metavar="ACCOUNT", help="its name or id; the first account is `default`")
+    allower.add_argument("url", nargs="?", metavar="s3://BUCKET/PREFIX/", help="end it with a slash to mean a folder")
+    denier = commands.add_parser("deny-s3", help="take back what allow-s3 gave")
+    denier.add_argument("account", metavar="ACCOUNT")
+    denier.add_argument("url", metavar="s3://BUCKET/PREFIX/", help="as allow-s3 lists it")
     commands.add_parser("states", help="print the state charts, as in docs/states.md")
     args = parser.parse_args(argv)
     os.umask(0o077)  # everything that is kept is for this user alone
@@ -44,6 +50,10 @@ def main(argv: list[str] | None = None) -> int:
             supervisor.migrate(config.database)
         elif args.command == "key":
             print(new_key(config))
+        elif args.command == "allow-s3":
+            print(*allow_s3(config, args.account, args.url), sep="\n")
+        elif args.command == "deny-s3":
+            deny_s3(config, args.account, args.url)
         else:
             print(new_link(config, base_url(config)))
     except ShieldError as error:
@@ -122,6 +132,23 @@ def new_link(config: Settings, url: str) -> str:
         if account is None:
             raise NotFound("there is no account yet: `python -m shield up` makes the first")
         return f"{url}/session/{accounts.create_link(session, account.id)}"
+
+
+def allow_s3(config: Settings, account: str, url: str | None) -> list[str]:
+    """What an account may read in S3, after this URL, if any, was added. Raises NotFound, InvalidSubmission."""
+    with writing(config) as session:
+        account_id = accounts.find(session, account).id
+        if url is not None:
+            buckets.grant(session, account_id, buckets.parse_s3_prefix(url))
+        return [place.url for place in buckets.grants(session, account_id)]
+
+
+def deny_s3(config: Settings, account: str, url: str) -> None:
+    """Take a grant back. Raises NotFound when there is none of exactly this URL, and InvalidSubmission."""
+    with writing(config) as session:
+        account_id = accounts.find(session, account).id
+        if not buckets.revoke(session, account_id, buckets.parse_s3_prefix(url)):
+            raise NotFound(f"{account} has no grant of exactly {url}: `python -m shield allow-s3 {account}` lists them")
 
 
 def base_url(config: Settings) -> str:

@@ -7,11 +7,11 @@ import string
 import zlib
 from datetime import timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from shield.db import new_id, now
-from shield.errors import Unauthorised
+from shield.errors import NotFound, Unauthorised
 from shield.models import Account, ApiKey, LoginLink
 
 ALPHABET = string.digits + string.ascii_letters  # base62
@@ -30,6 +30,14 @@ def create_account(session: Session, name: str) -> Account:
 def first_account(session: Session) -> Account | None:
     """The oldest account, or None on a fresh installation."""
     return session.scalars(select(Account).order_by(Account.id).limit(1)).first()
+
+
+def find(session: Session, name: str) -> Account:
+    """The account of this name or id. Raises NotFound."""
+    found = session.scalars(select(Account).where(or_(Account.name == name, Account.id == name))).first()
+    if found is None:
+        raise NotFound(f"there is no account {name!r}: the first one is called `default`")
+    return found
 
 
 def create_key(session: Session, account_id: str) -> str:

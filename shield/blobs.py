@@ -1,37 +1,118 @@
-"""Blobs: stored bytes, keyed by their sha256. Content-addressed, so storing twice is storing once."""
+"""Blobs: stored bytes, keyed by their sha256. Content-addressed, so storing twice is storing once.
+
+Beside them a store keeps uploads: bytes that were put under an upload's id before any submission named it. They may be
+put again while their URL can be used, so they have no sha256 to go by.
+"""
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import IO, BinaryIO, Protocol
 
-from shield.errors import BlobMissing
+from shield.errors import BlobMissing, ShieldError, StorageUnavailable, UploadMissing
+from shield.settings import Settings
 
 PART = 1024 * 1024  # bytes copied at a time
-PARTIAL = "partial-"  # begins the name of a file that is not whole yet
+PARTIAL = "partial-"  # begins the name of a file that is not whole yet, or is no blob any more
 STALE_SECONDS = 24 * 3600.0  # a partial file this old belongs to nobody: its process was killed
 PROBE_BYTES = 4096
 SHA256 = re.compile("[0-9a-f]{64}")
+UPLOAD_ID = re.compile("upl_[0-9a-f]{27}")
 
 
-class TooLarge(Exception):
+class TooLarge(ShieldError):
     """A stream holds more bytes than its limit."""
+
+    code = "too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"larger than the limit of {limit} bytes")
 
 
 class Blobs(Protocol):
-    """A store of bytes by sha256 (64 hex digits)."""
+    """A store of bytes. Any method raises StorageUnavailable when the store itself cannot do its part now."""
 
-    def put(self, stream: BinaryIO, limit: int) -> str:
-        """Store a stream durably; returns its sha256. Raises TooLarge beyond `limit` bytes, storing nothing."""
+    def put(self, stream: IO[bytes], limit: int) -> str:
+        """Store a stream durably, as if it were new; returns its sha256, 64 hex digits.
+
+        Raises TooLarge beyond `limit` bytes, storing nothing.
+        """
         ...
 
     def get(self, sha256: str) -> bytes:
         """The bytes. Raises BlobMissing."""
         ...
+
+    def open(self, sha256: str) -> BinaryIO:
+        """The bytes as a stream that can be read from any place; close it. Raises BlobMissing."""
+        ...
+
+    def remove_old(self, sha256: str, before: datetime) -> bool:
+        """Remove a blob that was last put before this moment; whether there is none now.
+
+        A request puts its blobs first and commits the rows that name them last. A purge that takes a moment further
+        back than any request lasts, and then finds no row, so never removes what a request has put once more.
+        """
+        ...
+
+    def put_upload(self, upload_id: str, stream: IO[bytes], limit: int) -> None:
+        """Store an upload's bytes durably, in place of what it had. Raises TooLarge, changing nothing."""
+        ...
+
+    def get_upload(self, upload_id: str, limit: int) -> bytes:
+        """An upload's bytes. Raises UploadMissing, and TooLarge for one of more than `limit` bytes."""
+        ...
+
+    def remove_upload(self, upload_id: str) -> None:
+        """Forget an upload's bytes, if there are any."""
+        ...
+
+    def upload_url(self, upload_id: str, seconds: int) -> str | None:
+        """A secret URL to PUT an upload's bytes to, straight to the store; None when put_upload is the only way."""
+        ...
+
+    def probe(self) -> None:
+        """Raises StorageUnavailable when nothing can be stored."""
+        ...
+
+    def remove_stale(self) -> None:
+        """Remove what processes that were killed in the middle of a put have left."""
+        ...
+
+
+def open_blobs(settings: Settings) -> Blobs:
+    """The store of these settings: a folder, or a prefix of a bucket. Raises SettingsError for a malformed address."""
+    if not settings.blobs.startswith("s3://"):
+        return LocalBlobs(settings.blob_folder)
+    from shield.s3 import S3Blobs  # loads boto3, which a folder can do without
+
+    return S3Blobs(settings)
+
+
+def copy(stream: IO[bytes], file: IO[bytes], limit: int) -> str:
+    """Copy a stream part by part; its sha256. Raises TooLarge once it is over the limit."""
+    digest, size = hashlib.sha256(), 0
+    while part := stream.read(PART):
+        size += len(part)
+        if size > limit:
+            raise TooLarge(limit)
+        digest.update(part)
+        file.write(part)
+    return digest.hexdigest()
+
+
+def checked(name: str, form: re.Pattern[str]) -> str:
+    """This sha256 or upload id. Raises ValueError when it is none, so that no name leads elsewhere."""
+    if form.fullmatch(name) is None:
+        raise ValueError(f"not of the form {form.pattern}: {name!r}")
+    return name
 
 
 class MemoryBlobs:
@@ -39,22 +120,63 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self._bytes: dict[str, bytes] = {}
+        self._put_at: dict[str, datetime] = {}
+        self._uploads: dict[str, bytes] = {}
 
-    def put(self, stream: BinaryIO, limit: int) -> str:
+    def put(self, stream: IO[bytes], limit: int) -> str:
         """Keep the stream's bytes."""
-        content = stream.read(limit + 1)
-        if len(content) > limit:
-            raise TooLarge(f"more than {limit} bytes")
-        sha256 = hashlib.sha256(content).hexdigest()
-        self._bytes[sha256] = content
+        kept = io.BytesIO()
+        sha256 = copy(stream, kept, limit)
+        self._bytes[sha256] = kept.getvalue()
+        self._put_at[sha256] = datetime.now(UTC)
         return sha256
 
     def get(self, sha256: str) -> bytes:
         """The bytes kept under this name."""
         try:
-            return self._bytes[sha256]
+            return self._bytes[checked(sha256, SHA256)]
         except KeyError:
             raise BlobMissing(f"no blob {sha256}") from None
+
+    def open(self, sha256: str) -> BinaryIO:
+        """A stream over them."""
+        return io.BytesIO(self.get(sha256))
+
+    def remove_old(self, sha256: str, before: datetime) -> bool:
+        """Forget an old blob."""
+        kept = checked(sha256, SHA256) in self._bytes
+        if kept and self._put_at[sha256] >= before:
+            return False
+        self._bytes.pop(sha256, None)
+        return True
+
+    def put_upload(self, upload_id: str, stream: IO[bytes], limit: int) -> None:
+        """Keep an upload's bytes."""
+        kept = io.BytesIO()
+        copy(stream, kept, limit)
+        self._uploads[checked(upload_id, UPLOAD_ID)] = kept.getvalue()
+
+    def get_upload(self, upload_id: str, limit: int) -> bytes:
+        """The bytes kept for this upload."""
+        content = self._uploads.get(checked(upload_id, UPLOAD_ID))
+        if content is None:
+            raise upload_missing(upload_id)
+        if len(content) > limit:
+            raise TooLarge(limit)
+        return content
+
+    def remove_upload(self, upload_id: str) -> None:
+        """Forget an upload."""
+        self._uploads.pop(checked(upload_id, UPLOAD_ID), None)
+
+    def upload_url(self, upload_id: str, seconds: int) -> None:
+        """None: there is no way into this process."""
+
+    def probe(self) -> None:
+        """Memory is there."""
+
+    def remove_stale(self) -> None:
+        """Nothing outlives a process."""
 
 
 class LocalBlobs:
@@ -63,45 +185,77 @@ class LocalBlobs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def put(self, stream: BinaryIO, limit: int) -> str:
+    def put(self, stream: IO[bytes], limit: int) -> str:
         """Copy in parts, never the whole stream in memory; fsync, then rename."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        digest, size = hashlib.sha256(), 0
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=PARTIAL, delete=False) as file:
-            try:
-                while part := stream.read(PART):
-                    size += len(part)
-                    if size > limit:
-                        raise TooLarge(f"more than {limit} bytes")
-                    digest.update(part)
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-                path = self.path(digest.hexdigest())
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-        _sync_folder(path.parent)
-        return digest.hexdigest()
+        return self._put(stream, limit, self.path)
 
     def get(self, sha256: str) -> bytes:
         """Read the file of this name."""
+        with self.open(sha256) as file:
+            return file.read()
+
+    def open(self, sha256: str) -> BinaryIO:
+        """The file of this name."""
         try:
-            return self.path(sha256).read_bytes()
+            return self.path(sha256).open("rb")
         except FileNotFoundError:
             raise BlobMissing(f"no blob {sha256} in {self.folder}: was it deleted by hand?") from None
 
+    def remove_old(self, sha256: str, before: datetime) -> bool:
+        """Rename an old file away before it is removed, look at its age again, and bring it back when it is fresh.
+
+        Between a look and a removal a put might rename its own file to this name; a file that has been renamed away is
+        nobody's to replace.
+        """
+        path, away = self.path(sha256), self.folder / f"{PARTIAL}{os.urandom(8).hex()}"
+        oldest = before.timestamp()
+        with storing():
+            try:
+                if path.stat().st_mtime >= oldest:
+                    return False
+                path.rename(away)
+            except FileNotFoundError:
+                return True
+            if away.stat().st_mtime >= oldest:
+                away.rename(path)
+                return False
+            away.unlink()
+        return True
+
+    def put_upload(self, upload_id: str, stream: IO[bytes], limit: int) -> None:
+        """As a blob, under the upload's id."""
+        path = self._upload_path(upload_id)
+        self._put(stream, limit, lambda _: path)
+
+    def get_upload(self, upload_id: str, limit: int) -> bytes:
+        """Read the upload's file."""
+        try:
+            with self._upload_path(upload_id).open("rb") as file:
+                content = file.read(limit + 1)
+        except FileNotFoundError:
+            raise upload_missing(upload_id) from None
+        if len(content) > limit:
+            raise TooLarge(limit)
+        return content
+
+    def remove_upload(self, upload_id: str) -> None:
+        """Remove the upload's file."""
+        with storing():
+            self._upload_path(upload_id).unlink(missing_ok=True)
+
+    def upload_url(self, upload_id: str, seconds: int) -> None:
+        """None: a folder is not on the web."""
+
     def probe(self) -> None:
-        """Write a small file and remove it. Raises OSError when nothing can be stored, as on a full disk."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=PARTIAL) as file:
-            file.write(bytes(PROBE_BYTES))
-            file.flush()
+        """Write a small file and remove it."""
+        with storing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=PARTIAL) as file:
+                file.write(bytes(PROBE_BYTES))
+                file.flush()
 
     def remove_stale(self) -> None:
-        """Remove the partial files of processes that were killed in the middle of a put."""
+        """Remove partial files that are old."""
         oldest = time.time() - STALE_SECONDS
         for file in self.folder.glob(f"{PARTIAL}*"):
             with contextlib.suppress(OSError):  # another process was first, or it is not ours to remove
@@ -109,10 +263,45 @@ class LocalBlobs:
                     file.unlink()
 
     def path(self, sha256: str) -> Path:
-        """Where a blob lies. Raises ValueError when this is not a sha256, so that no name leads elsewhere."""
-        if SHA256.fullmatch(sha256) is None:
-            raise ValueError(f"not a sha256: {sha256!r}")
-        return self.folder / sha256[:2] / sha256[2:4] / sha256
+        """Where a blob lies. Raises ValueError when this is not a sha256."""
+        name = checked(sha256, SHA256)
+        return self.folder / name[:2] / name[2:4] / name
+
+    def _upload_path(self, upload_id: str) -> Path:
+        name = checked(upload_id, UPLOAD_ID)
+        return self.folder / "uploads" / name[-2:] / name
+
+    def _put(self, stream: IO[bytes], limit: int, place: Callable[[str], Path]) -> str:
+        """Write a stream to where `place` puts its sha256; it appears there whole."""
+        with storing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=PARTIAL, delete=False) as file:
+                try:
+                    sha256 = copy(stream, file, limit)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    path = place(sha256)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Path(file.name).replace(path)
+                except BaseException:
+                    Path(file.name).unlink(missing_ok=True)
+                    raise
+            _sync_folder(path.parent)
+        return sha256
+
+
+def upload_missing(upload_id: str) -> UploadMissing:
+    """What to say of an upload without bytes."""
+    return UploadMissing(f"nothing was PUT to the URL of upload {upload_id} before its image was scanned")
+
+
+@contextlib.contextmanager
+def storing() -> Iterator[None]:
+    """Turns a fault of the disk into StorageUnavailable."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageUnavailable(f"the blob store cannot take this now: {error.strerror or error}") from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,10 +1,11 @@
 """The database door: engine, sessions, clock.
 
 SQLite (embedded) runs in WAL with synchronous=FULL, and a writing transaction begins with BEGIN IMMEDIATE, so that two
-writers wait for each other instead of failing half-way. PostgreSQL runs as it is. No network call belongs inside a
-transaction.
+writers wait for each other instead of failing half-way. PostgreSQL runs in READ COMMITTED, and every wait has an end.
+No network call belongs inside a transaction.
 """
 
+import logging
 import secrets
 import time
 from collections.abc import Iterator
@@ -12,14 +13,28 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, DateTime, Dialect, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, DateTime, Dialect, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeDecorator
 
 from shield.errors import StorageUnavailable
 
-BUSY_SECONDS = 10  # how long a SQLite writer waits for another
+log = logging.getLogger(__name__)
+
+BUSY_SECONDS = 10  # how long a writer waits for another: for the whole of SQLite, for a row of PostgreSQL
+POSTGRES = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 30_000,  # ms until a server that acknowledges nothing counts as gone
+    # A statement that takes a minute is ended, and so is a transaction whose process has not asked for anything in a
+    # minute: it is frozen, and holds locks.
+    "options": f"-c lock_timeout={BUSY_SECONDS}s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
+}
+AWAY = {  # what PostgreSQL says, beside operational errors, that is no fault of the statement: by SQLSTATE
+    "25006",  # read-only: a standby
+    "25P03",  # the transaction was idle for too long
+    "42P01",  # no such table: not migrated yet. SQLite counts this as operational by itself
+}
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -45,10 +60,16 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for this URL, with the pragmas and the way to begin that the design needs where it is SQLite."""
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+    """An engine for this URL, set up as the design needs it. `postgres://` and `postgresql://` mean psycopg."""
+    found = make_url(url)
+    # A thread holds one connection at a time, so the threads bound the pool, and nobody waits for a place in it.
+    if found.get_backend_name() != "sqlite":
+        if found.drivername in ("postgres", "postgresql"):
+            found = found.set(drivername="postgresql+psycopg")
+        return create_engine(
+            found, pool_size=0, pool_pre_ping=True, isolation_level="READ COMMITTED", connect_args=POSTGRES
+        )
+    engine = create_engine(found, pool_size=0, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: object) -> None:
@@ -75,6 +96,7 @@ class Database:
         self.engine = open_engine(url)
         self._writing = self.engine.execution_options(begin_with="BEGIN IMMEDIATE")
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self._unreached = False
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -95,12 +117,27 @@ class Database:
     def _guard(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:
-            raise StorageUnavailable(f"the database cannot take this now: {error.orig}") from error
         except DBAPIError as error:
-            if error.connection_invalidated:
-                raise StorageUnavailable(f"the database went away: {error.orig}") from error
+            # A deadlock and a lock that is waited for too long are operational: the same work done again may succeed.
+            state = getattr(error.orig, "sqlstate", None)
+            if isinstance(error, OperationalError) or error.connection_invalidated or state in AWAY:
+                raise StorageUnavailable(f"the database cannot take this now: {self._reason(error)}") from error
             raise
+        if self._unreached:
+            log.info("the database is back")
+            self._unreached = False
+
+    def _reason(self, error: DBAPIError) -> str:
+        """What is wrong, for anybody to read: who connects where as whom is for the log, which is told it once."""
+        if self.is_sqlite:
+            return str(error.orig)
+        diagnosis = getattr(error.orig, "diag", None)
+        if diagnosis is not None and diagnosis.message_primary:
+            return str(diagnosis.message_primary)
+        if not self._unreached:
+            log.warning("the database cannot be reached: %s", " ".join(str(error.orig).split()))
+            self._unreached = True
+        return "it cannot be reached"
 
     def close(self) -> None:
         """Give back every connection."""

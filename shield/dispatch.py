@@ -164,7 +164,7 @@ def _write(session: Session, chunk_id: str, outcomes: Sequence[Outcome]) -> Coun
     Two statements and one for the faces, however many items.
     """
     leased = select(Item.id, Item.account_id).where(Item.chunk_id == chunk_id, Item.state == ItemState.LEASED)
-    account_of: dict[str, str] = {item_id: account_id for item_id, account_id in session.execute(leased)}
+    account_of: dict[str, str] = {row.id: row.account_id for row in session.execute(leased)}
     moving = [outcome for outcome in outcomes if outcome.item_id in account_of]
     moment = now(session)
     scanned = [outcome for outcome in moving if isinstance(outcome, Scanned)]

@@ -2,11 +2,26 @@
 
 ShieldError
 ├── InvalidSubmission    422  the body is well-formed but cannot become a job
+│   ├── NotJsonLines           a manifest that is not JSON Lines
+│   ├── NotAZip                an archive that cannot be read
+│   ├── UnsafeZip              an archive with a member that leads out of it, or is no plain file
+│   └── ZipBomb                an archive that unpacks to more than it may
 ├── NotFound             404  no such thing in this account
+├── JobRunning           409  the job has not ended: cancel it, or wait
+├── NothingToRetry       409  no item of the job failed
+├── IdempotencyKeyReused 422  the key belongs to another request
 ├── Unauthorised         401  no key, an unknown key, a revoked key, a spent link
-├── StorageUnavailable   503  the database cannot take the work: try again
+├── StorageUnavailable   503  the database or the blob store cannot take the work: try again
+├── BacklogFull          503  too many items wait already: try again later
 ├── BlobMissing          500  a stored object is gone
+├── UploadUrlInvalid     403  the signature is not that of this upload's URL
+├── UploadUrlExpired     403  the upload's URL can no longer be used
+├── SourceFailed         --   a job's source cannot be read: ends the job with what it gave, not the request
 ├── FetchFailed          --   an item's source could not be fetched: ends the item, not the request
+│   ├── UploadMissing    --   nothing was put to the upload's URL
+│   ├── S3Missing        --   no such bucket or key
+│   └── S3Forbidden      --   the S3 server does not let us read there
+│       └── BucketForbidden 403  the account has no grant there; ends the item where a worker finds it
 └── SettingsError        --   a setting does not fit: refuse to start
 """
 
@@ -27,10 +42,52 @@ class InvalidSubmission(ShieldError):
         self.pointer = pointer
 
 
+class NotJsonLines(InvalidSubmission):
+    """A manifest whose first line is no JSON object."""
+
+    code = "not_jsonl"
+
+
+class NotAZip(InvalidSubmission):
+    """An archive that is no zip, is damaged or encrypted, or is packed in a way that is not read here."""
+
+    code = "not_a_zip"
+
+
+class UnsafeZip(InvalidSubmission):
+    """An archive with a member whose name leads out of it, or that is no plain file."""
+
+    code = "unsafe_zip"
+
+
+class ZipBomb(InvalidSubmission):
+    """An archive of more members, or of more unpacked bytes, than it may have."""
+
+    code = "zip_bomb"
+
+
 class NotFound(ShieldError):
     """No such thing in this account. Another account's id reads the same as an unknown one."""
 
     code = "not_found"
+
+
+class JobRunning(ShieldError):
+    """The job has not ended, and what was asked is only done to one that has."""
+
+    code = "job_running"
+
+
+class NothingToRetry(ShieldError):
+    """No item of the job failed."""
+
+    code = "nothing_to_retry"
+
+
+class IdempotencyKeyReused(ShieldError):
+    """The idempotency key was sent before, with a request that asked for something else."""
+
+    code = "idempotency_key_reused"
 
 
 class Unauthorised(ShieldError):
@@ -40,9 +97,15 @@ class Unauthorised(ShieldError):
 
 
 class StorageUnavailable(ShieldError):
-    """The database cannot take the work now; nothing was accepted."""
+    """The database or the blob store cannot take the work now; nothing was accepted."""
 
     code = "storage_unavailable"
+
+
+class BacklogFull(ShieldError):
+    """More items wait than the installation lets wait; nothing was accepted."""
+
+    code = "backlog_full"
 
 
 class BlobMissing(ShieldError):
@@ -51,10 +114,54 @@ class BlobMissing(ShieldError):
     code = "blob_missing"
 
 
+class SourceFailed(ShieldError):
+    """A job's source cannot be read, or not to its end. What was expanded is scanned all the same."""
+
+    code = "source_failed"
+
+
 class FetchFailed(ShieldError):
     """An item's source could not be fetched."""
 
     code = "fetch_failed"
+
+
+class UploadMissing(FetchFailed):
+    """Nothing was put to the upload's URL, or it was purged."""
+
+    code = "upload_missing"
+
+
+class S3Missing(FetchFailed):
+    """No such bucket or key."""
+
+    code = "s3_missing"
+
+
+class S3Forbidden(FetchFailed):
+    """The S3 server does not let us read there."""
+
+    code = "s3_forbidden"
+
+
+class BucketForbidden(S3Forbidden):
+    """The account has no grant there; `pointer` is a JSON pointer to the place in the request."""
+
+    def __init__(self, detail: str, pointer: str = "") -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+
+
+class UploadUrlInvalid(ShieldError):
+    """The signature is not of this upload's URL."""
+
+    code = "upload_url_invalid"
+
+
+class UploadUrlExpired(ShieldError):
+    """The upload's URL can no longer be used."""
+
+    code = "upload_url_expired"
 
 
 class SettingsError(ShieldError):

@@ -1,23 +1,26 @@
-"""Jobs: submitted, read, canceled. One transaction a submission: job, chunks, items and outbox rows, or nothing.
+"""Jobs: submitted, read, canceled, retried. A submission is one transaction: all of its rows, or none.
 
-How a job's items are leased and recorded is shield.dispatch.
+How a job's items are leased and recorded is shield.dispatch; how a job is deleted or expires, shield.retention.
 """
 
+import heapq
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, literal_column, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from shield import outbox, turns
 from shield.db import Database, new_id, now
-from shield.errors import InvalidSubmission, NotFound
+from shield.errors import BacklogFull, InvalidSubmission, JobRunning, NotFound, NothingToRetry
 from shield.models import Chunk, Item, Job
-from shield.states import ChunkState, ItemState, JobState, Verdict, sources
+from shield.states import ITEM_TERMINAL, ChunkState, ItemState, JobState, Verdict, sources
 
 ITEM_ID = re.compile(r"itm_[0-9a-f]{27}_([0-9]{7})")
-PAGE = 500  # items read at a time while results are streamed
+PAGE = 500  # items read at a time while results are streamed, or copied into a retry
+CANCELED_AT_ONCE = 2_000  # items that a request to cancel ends itself, in about 50 ms; the house ends the rest
+CANCELING_JOBS = 1_000  # looked at in one turn of the house
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +44,58 @@ def submit(session: Session, account_id: str, items: Sequence[NewItem], chunk_it
     """
     if not items:
         raise InvalidSubmission("a job needs at least one item", "/items")
+    job = _new_job(session, account_id, name, len(items), chunk_items)
+    add_items(session, job, items, 0, chunk_items)
+    return job
+
+
+def _new_job(
+    session: Session, account_id: str, name: str, total: int, chunk_items: int, retry_of: str | None = None
+) -> Job:
     job = Job(
         id=new_id("job"),
         account_id=account_id,
         name=name,
         state=JobState.QUEUED,
-        lane="interactive" if len(items) <= chunk_items else "bulk",
-        total=len(items),
+        lane="interactive" if total <= chunk_items else "bulk",
+        retry_of=retry_of,
+        total=total,
         created_at=now(session),
     )
     session.add(job)
     session.flush()
-    add_items(session, job, items, 0, chunk_items)
     return job
+
+
+def retry(session: Session, account_id: str, job_id: str, chunk_items: int) -> Job:
+    """Make a new job of the items of an ended job that failed: from the same sources, under the same custom ids.
+
+    Read page by page and written in the session's one transaction. Raises NotFound, JobRunning, NothingToRetry.
+    """
+    old = get(session, account_id, job_id)
+    if old.state != JobState.ENDED:
+        raise JobRunning(f"{job_id} has not ended: wait, or cancel it first; then its failed items can be retried")
+    if not old.failed:
+        raise NothingToRetry(f"no item of {job_id} failed")
+    job = _new_job(session, account_id, old.name, old.failed, chunk_items, retry_of=old.id)
+    page = select(Item.ordinal, Item.source_blob, Item.source_url, Item.source_upload, Item.custom_id)
+    page = page.where(Item.job_id == old.id, Item.account_id == account_id, Item.state == ItemState.FAILED)
+    size = max(PAGE // chunk_items, 1) * chunk_items  # whole chunks
+    first, after = 0, -1
+    while rows := session.execute(page.where(Item.ordinal > after).order_by(Item.ordinal).limit(size)).all():
+        copies = [NewItem(row.source_blob, row.source_url, row.source_upload, row.custom_id) for row in rows]
+        add_items(session, job, copies, first, chunk_items)
+        first, after = first + len(rows), rows[-1].ordinal
+    return job
+
+
+def check_backlog(session: Session, most: int) -> None:
+    """Raises BacklogFull when more than `most` items wait, of all accounts together."""
+    # The state is written out, not bound: only so can a database see that the index of live jobs serves.
+    waiting = select(func.coalesce(func.sum(Job.total - Job.done - Job.failed - Job.canceled), 0))
+    count = session.scalar(waiting.where(Job.state != literal_column("'ended'"))) or 0
+    if count > most:
+        raise BacklogFull(f"{count} items wait, more than the limit of {most}: nothing was accepted, try again later")
 
 
 def add_items(session: Session, job: Job, items: Sequence[NewItem], first: int, chunk_items: int) -> None:
@@ -94,8 +136,9 @@ def add_items(session: Session, job: Job, items: Sequence[NewItem], first: int, 
 
 
 def get(session: Session, account_id: str, job_id: str) -> Job:
-    """A job of this account. Raises NotFound."""
-    job = session.scalars(select(Job).where(Job.id == job_id, Job.account_id == account_id)).first()
+    """A job of this account. Raises NotFound, also for a job that was deleted or has expired."""
+    query = select(Job).where(Job.id == job_id, Job.account_id == account_id, Job.deleted_at.is_(None))
+    job = session.scalars(query).first()
     if job is None:
         raise NotFound(f"no job {job_id} in this account")
     return job
@@ -103,7 +146,7 @@ def get(session: Session, account_id: str, job_id: str) -> Job:
 
 def newest(session: Session, account_id: str, limit: int, after: str | None = None) -> list[Job]:
     """Jobs of this account, newest first, from the one after `after` on."""
-    query = select(Job).where(Job.account_id == account_id)
+    query = select(Job).where(Job.account_id == account_id, Job.deleted_at.is_(None))
     if after is not None:
         query = query.where(Job.id < after)
     return list(session.scalars(query.order_by(Job.id.desc()).limit(limit)))
@@ -130,9 +173,10 @@ def items(
 
 
 def item(session: Session, account_id: str, item_id: str) -> Item:
-    """An item of this account, with faces and weights. Raises NotFound."""
-    query = select(Item).where(Item.id == item_id, Item.account_id == account_id)
-    found = session.scalars(query.options(selectinload(Item.faces), selectinload(Item.weights))).first()
+    """An item of this account, with faces and weights. Raises NotFound, also where its job is deleted."""
+    query = select(Item).join(Job, Job.id == Item.job_id).where(Item.id == item_id, Item.account_id == account_id)
+    query = query.where(Job.deleted_at.is_(None)).options(selectinload(Item.faces), selectinload(Item.weights))
+    found = session.scalars(query).first()
     if found is None:
         raise NotFound(f"no item {item_id} in this account")
     return found
@@ -140,21 +184,19 @@ def item(session: Session, account_id: str, item_id: str) -> Item:
 
 def results(database: Database, job: Job) -> Iterator[Item]:
     """Terminal items of a job in order, read page by page in short sessions; usable while the job runs."""
-    after: int = -1
+    # A stream for each state, so that no page has to pass over the items that wait.
+    return heapq.merge(*(_in_state(database, job, state) for state in ITEM_TERMINAL), key=lambda item: item.ordinal)
+
+
+def _in_state(database: Database, job: Job, state: ItemState) -> Iterator[Item]:
+    after: str | None = None
     while True:
         with database.read() as session:
-            page = session.scalars(
-                select(Item)
-                .where(Item.job_id == job.id, Item.account_id == job.account_id, Item.ordinal > after)
-                .where(Item.state.in_((ItemState.DONE, ItemState.FAILED, ItemState.CANCELED)))
-                .options(selectinload(Item.faces), selectinload(Item.weights))
-                .order_by(Item.ordinal)
-                .limit(PAGE)
-            ).all()
-        if not page:
-            return
+            page = items(session, job, PAGE, after, state)
         yield from page
-        after = page[-1].ordinal
+        if len(page) < PAGE:
+            return
+        after = page[-1].id
 
 
 def ordinal_of(item_id: str) -> int:
@@ -165,32 +207,69 @@ def ordinal_of(item_id: str) -> int:
     return int(found[1])
 
 
-def cancel(session: Session, account_id: str, job_id: str) -> Job:
+def cancel(database: Database, account_id: str, job_id: str) -> Job:
     """Cancel what is not leased, at once; leased items finish, then the job ends. An ended job stays as it is.
 
-    Raises NotFound.
+    No more than CANCELED_AT_ONCE items are ended here, however many wait: the others can no longer be leased, and the
+    house ends them. Raises NotFound.
     """
-    job = get(session, account_id, job_id)
-    # Chunks before items before the job: the order in which every transaction locks. A leased chunk's items are its
-    # worker's until it records or loses them.
-    free = session.scalars(
-        update(Chunk)
-        .where(Chunk.job_id == job.id, Chunk.state == ChunkState.READY)
-        .values(state=ChunkState.DONE)
-        .returning(Chunk.id)
-    ).all()
-    canceled = session.scalars(
-        update(Item)
-        .where(Item.job_id == job.id, Item.chunk_id.in_(free), Item.state == ItemState.PENDING)
-        .values(state=ItemState.CANCELED, ended_at=now(session))
-        .returning(Item.id)
-    ).all()
+    # First the job alone, in a transaction of its own. Every step of an expansion begins by moving this row, so none
+    # adds a chunk from here on; what is leased meanwhile finishes. Only then its chunks, its items and the job again:
+    # that is the order in which every transaction locks. A process that dies in between leaves the rest to the house.
+    with database.write() as session:
+        job = get(session, account_id, job_id)
+        states = sources(JobState.CANCELING)
+        session.execute(update(Job).where(Job.id == job.id, Job.state.in_(states)).values(state=JobState.CANCELING))
+        session.refresh(job)
+    if job.state == JobState.ENDED:
+        return job
+    with database.write() as session:
+        close_ready(session, job_id)
+        cancel_waiting(session, job_id, CANCELED_AT_ONCE)
+        return get(session, account_id, job_id)
+
+
+def canceling(session: Session) -> list[str]:
+    """The ids of jobs that are being canceled, oldest first."""
+    query = select(Job.id).where(Job.state == literal_column("'canceling'"), Job.state != literal_column("'ended'"))
+    return list(session.scalars(query.order_by(Job.id).limit(CANCELING_JOBS)))
+
+
+def close_ready(session: Session, job_id: str) -> None:
+    """Let no worker lease a chunk of a canceling job any more, and send no message about it: two statements.
+
+    A chunk that is locked is being leased or given back by somebody else: it is passed over, and closed by the house if
+    it is ready afterwards. So this waits for nobody, and nobody in a ring.
+    """
+    ready = select(Chunk.id).where(Chunk.job_id == job_id, Chunk.state == ChunkState.READY)
+    found = ready.order_by(Chunk.id).with_for_update(skip_locked=True).cte()
     session.execute(
-        update(Job).where(Job.id == job.id, Job.state.in_(sources(JobState.CANCELING))).values(state=JobState.CANCELING)
+        update(Chunk).where(Chunk.id.in_(select(found.c.id))).values(state=ChunkState.DONE),
+        execution_options={"synchronize_session": False},
     )
-    count(session, job.id, canceled=len(canceled))
-    session.refresh(job)
-    return job
+    outbox.strike(session, job_id)
+
+
+def cancel_waiting(session: Session, job_id: str, limit: int) -> int:
+    """End items of a canceling job that wait, up to `limit`; how many. With the last one the job ends.
+
+    An item is pending if and only if its chunk is ready, or is done in a canceling job: only the latter end here, for a
+    ready chunk may still be leased.
+    """
+    waiting = select(Item.id).join(Chunk, Chunk.id == Item.chunk_id)
+    waiting = waiting.where(Item.job_id == job_id, Item.state == ItemState.PENDING, Chunk.state == ChunkState.DONE)
+    # A common table expression, as wherever rows are locked to be changed: PostgreSQL evaluates it once, but a subquery
+    # perhaps once a row, and then every time with the next rows that nobody has locked.
+    found = waiting.order_by(Item.ordinal).limit(limit).with_for_update(skip_locked=True, of=Item).cte()
+    ended = session.scalars(
+        update(Item)
+        .where(Item.id.in_(select(found.c.id)), Item.state == ItemState.PENDING)
+        .values(state=ItemState.CANCELED, ended_at=now(session))
+        .returning(Item.id),
+        execution_options={"synchronize_session": False},
+    ).all()
+    count(session, job_id, canceled=len(ended))
+    return len(ended)
 
 
 def count(session: Session, job_id: str, **more: int) -> None:

@@ -14,6 +14,7 @@ SCAN = "worker.scan"
 
 def owe_scans(session: Session, job: Job, chunks: Sequence[tuple[str, int]]) -> None:
     """Note that a scan message is owed for each of these chunks of a job: its id and its turn."""
+    moment = now(session)
     rows = [
         {
             "account_id": job.account_id,
@@ -21,7 +22,7 @@ def owe_scans(session: Session, job: Job, chunks: Sequence[tuple[str, int]]) -> 
             "lane": job.lane,
             "turn": turn,
             "chunk_id": chunk_id,
-            "created_at": now(session),
+            "created_at": moment,
         }
         for chunk_id, turn in chunks
     ]
@@ -39,6 +40,15 @@ def owed_for(session: Session, job_id: str, limit: int) -> list[tuple[int, Messa
     query = select(Outbox).join(Chunk, Chunk.id == Outbox.chunk_id).where(Chunk.job_id == job_id)
     rows = session.scalars(query.order_by(Outbox.id).limit(limit))
     return [(row.id, Message(row.task, row.lane, row.chunk_id)) for row in rows]
+
+
+def strike(session: Session, job_id: str) -> None:
+    """Owe no message about this job any more. A row that the relay is striking is left to it."""
+    owed = select(Outbox.id).join(Chunk, Chunk.id == Outbox.chunk_id).where(Chunk.job_id == job_id)
+    found = owed.with_for_update(skip_locked=True, of=Outbox).cte()
+    session.execute(
+        delete(Outbox).where(Outbox.id.in_(select(found.c.id))), execution_options={"synchronize_session": False}
+    )
 
 
 def sent(session: Session, ids: Sequence[int]) -> None:

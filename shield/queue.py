@@ -4,7 +4,7 @@ The only place outside worker/ where Celery is spoken: tasks are sent by name.
 """
 
 import collections
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from celery import Celery
@@ -83,7 +83,8 @@ class CeleryQueue:
         try:
             with self.app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, timeout=2)
-                return int(connection.default_channel.client.llen(lane))
+                channel: Any = connection.default_channel  # of kombu's Redis transport
+                return int(channel.client.llen(lane))
         except (OperationalError, OSError, RedisError) as error:
             raise QueueUnavailable(f"Redis does not answer: {error}") from error
 

@@ -38,12 +38,14 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(32 * MIB, ge=1024, description="Largest encoded image, uploaded or fetched.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest image in pixels, read from its header.")
     max_items: int = Field(10_000, ge=1, description="Most items in one request of JSON or multipart.")
-    max_source_items: int = Field(1_000_000, ge=1, description="Most items of a manifest, a zip or an S3 prefix.")
-    max_zip_bytes: int = Field(8192 * MIB, ge=1, description="Most bytes that a zip may unpack to, all members together.")
+    max_source_items: int = Field(
+        1_000_000, ge=1, le=10_000_000, description="Most items of a manifest, zip or S3 prefix."
+    )
+    max_zip_bytes: int = Field(8192 * MIB, ge=1, description="Most bytes that a zip may unpack to, in all.")
     max_zip_ratio: int = Field(100, ge=1, description="Most bytes that a byte of a zip may unpack to.")
     max_backlog_items: int = Field(5_000_000, ge=1, description="Items that wait; beyond it submissions get a 503.")
     idempotency_hours: float = Field(24.0, gt=0, description="How long an Idempotency-Key is remembered.")
-    upload_hours: float = Field(1.0, gt=0, description="How long the signed URL of an upload can be used.")
+    upload_hours: float = Field(1.0, gt=0, le=168, description="How long the signed URL of an upload can be used.")
     retention_days: float = Field(30.0, gt=0, description="Jobs that ended so long ago are purged, images and all.")
     purge_seconds: float = Field(60.0, gt=0, description="How often what is expired or deleted is purged.")
 

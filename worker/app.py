@@ -12,7 +12,7 @@ from celery import Celery, signals
 
 from pipeline.weights import WeightsCard
 from shield import policies
-from shield.blobs import LocalBlobs
+from shield.blobs import open_blobs
 from shield.db import Database
 from shield.errors import SettingsError
 from shield.outbox import SCAN
@@ -20,20 +20,21 @@ from shield.policy import Policy
 from shield.queue import LANES, celery_app
 from shield.settings import Settings
 from worker.loop import ScanLoop
-from worker.scan import Scanner, Scanning
+from worker.scan import Fetcher, Scanner, Scanning
 
 log = logging.getLogger(__name__)
 
 BROKER_PAUSE = 5.0  # seconds before a consumer that failed is made anew
 
 
-def run(scanner: Scanner, card: WeightsCard, config: Settings) -> int:
+def run(scanner: Scanner, card: WeightsCard, config: Settings, sources: Fetcher | None = None) -> int:
     """Scan until SIGTERM or SIGINT; the exit code. Redis may come and go, or not be there at all.
 
-    Raises SettingsError without SHIELD_REDIS_URL, StorageUnavailable when the database cannot be reached at the start.
+    Raises SettingsError without SHIELD_REDIS_URL or for a malformed SHIELD_BLOBS, StorageUnavailable when the database
+    cannot be reached at the start.
     """
     database = Database(config.database)
-    scanning = Scanning(database, LocalBlobs(config.blob_folder), scanner, register(database, card), config)
+    scanning = Scanning(database, open_blobs(config), scanner, register(database, card), config, sources)
     loop = ScanLoop(scanning, config.lease_poll_seconds)
     app = scan_app(loop, broker(config))
 

@@ -1,17 +1,22 @@
-"""Scanning: lease chunks until the batch is full, fetch, scan, judge, record.
+"""Scanning: lease chunks until the batch is full, fetch, scan what is new, judge, record.
 
 Here a measured Scan becomes plain facts for the policy. No transaction is open while an image is fetched or scanned.
+Equal bytes of one account are scanned once for each model; the others copy what was measured, and are judged anew.
 """
 
+import hashlib
 import io
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.results import Face, Scan
-from shield import dispatch
+from pipeline.results import Face, Scan, ScanError
+from pipeline.weights import WeightsCard
+from shield import cache, dispatch
 from shield.blobs import Blobs
+from shield.cache import Digest, Measured
 from shield.db import Database
 from shield.dispatch import Failed, Lease, LeasedItem, Outcome, Scanned
 from shield.errors import StorageUnavailable
@@ -28,9 +33,31 @@ LARGEST_VIEW = 32 * MIB  # bytes; views are small by the scanner's own doing
 class Scanner(Protocol):
     """What scans: pipeline.scan.Scanner, or a double in a test."""
 
+    @property
+    def card(self) -> WeightsCard:
+        """The identity of the classifier."""
+        ...
+
     def scan(self, images: Sequence[bytes]) -> list[Scan]:
         """One Scan for each image, in order."""
         ...
+
+
+class Fetcher(Protocol):
+    """What fetches: worker.sources.Sources, or a double where networks and disks are not what is measured."""
+
+    def fetch_all(self, items: Sequence[LeasedItem]) -> Iterator[bytes | Failed]:
+        """One answer for each item, in order. Raises StorageUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is known of an item's image: a scan of it, or what an earlier scan of the same bytes measured."""
+
+    item_id: str
+    scan: Scan | Measured
+    from_cache: bool
 
 
 class Scanning:
@@ -39,19 +66,27 @@ class Scanning:
     Once `stopping` is set no batch is begun: what is leased and not yet scanned is given back without blame.
     """
 
-    def __init__(self, database: Database, blobs: Blobs, scanner: Scanner, policy: Policy, config: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        scanner: Scanner,
+        policy: Policy,
+        config: Settings,
+        sources: Fetcher | None = None,
+    ) -> None:
         self._database = database
         self._blobs = blobs
         self._scanner = scanner
         self._policy = policy
         self._config = config
-        self._sources = Sources(blobs, config)
+        self._sources = sources or Sources(database, blobs, config)
         self.stopping = False
 
     def scan_chunk(self, chunk_id: str) -> bool:
         """Scan this chunk and what fits beside it; False when it is not ready: somebody else took it, or it is done.
 
-        Raises StorageUnavailable when nothing could be leased.
+        Raises StorageUnavailable when nothing could be leased, or fetched from the blob store.
         """
         with self._database.write() as session:
             first = dispatch.lease(session, chunk_id, self._config.lease_seconds)
@@ -69,7 +104,11 @@ class Scanning:
         leases = [first] if first.alone else self._fill(first)
         images = sum(len(held.items) for held in leases)
         with Keeper(self._database, leases, self._config.lease_seconds, IMAGE_SECONDS * (images + 1)) as keeper:
-            self._scan(leases, keeper)
+            try:
+                self._scan(leases, keeper)
+            except StorageUnavailable:  # the blob store is away: no image's fault, and no worker's
+                self._release(leases)
+                raise
         return True
 
     def _fill(self, first: Lease) -> list[Lease]:
@@ -102,19 +141,39 @@ class Scanning:
 
     def _scan_fetched(
         self, items: Sequence[LeasedItem], fetched: Sequence[bytes | Failed], keeper: Keeper
-    ) -> list[tuple[str, Scan] | Failed]:
-        """One answer for each item: its id and Scan, or why there is none."""
-        there = [(item.id, content) for item, content in zip(items, fetched, strict=True) if isinstance(content, bytes)]
-        scans = iter(self._scan_images(there, keeper))
-        return [next(scans) if isinstance(content, bytes) else content for content in fetched]
+    ) -> list[Found | Failed]:
+        """One answer for each item, in order. Equal images of an account are scanned once, or not at all."""
+        there = [
+            (item, content, (item.account_id, hashlib.sha256(content).hexdigest()))
+            for item, content in zip(items, fetched, strict=True)
+            if isinstance(content, bytes)
+        ]
+        known = self._known({digest for _, _, digest in there})
+        new: dict[Digest, tuple[str, bytes]] = {}
+        for item, content, digest in there:
+            if digest not in known:
+                new.setdefault(digest, (item.id, content))
+        scans = dict(zip(new, self._scan_images(list(new.values()), keeper), strict=True))
+        found = {item.id: _answer(item.id, digest, known, scans, new) for item, _, digest in there}
+        return [
+            answer if isinstance(answer, Failed) else found[item.id]
+            for item, answer in zip(items, fetched, strict=True)
+        ]
 
-    def _scan_images(self, images: Sequence[tuple[str, bytes]], keeper: Keeper) -> list[tuple[str, Scan] | Failed]:
+    def _known(self, digests: Collection[Digest]) -> dict[Digest, Measured]:
+        """What earlier scans measured on these images; nothing while the database is away: then they are scanned."""
+        try:
+            with self._database.read() as session:
+                return cache.find(session, self._scanner.card.weights_sha256, digests)
+        except StorageUnavailable:
+            return {}
+
+    def _scan_images(self, images: Sequence[tuple[str, bytes]], keeper: Keeper) -> list[Scan | Failed]:
         """Scan a batch; when that fails as a whole, one image at a time, so that only the guilty one fails."""
         if not images:
             return []
         try:
-            scans = self._scanner.scan([content for _, content in images])
-            return [(item_id, scan) for (item_id, _), scan in zip(images, scans, strict=True)]
+            return [*self._scanner.scan([content for _, content in images])]
         except Exception as error:  # whatever it is, it must not harm the neighbours
             if len(images) == 1:
                 item_id = images[0][0]
@@ -126,12 +185,12 @@ class Scanning:
             keeper.advance()
         return [answer for image in images for answer in self._scan_images([image], keeper)]
 
-    def _record(self, held: Lease, found: Sequence[tuple[str, Scan] | Failed], keeper: Keeper) -> None:
+    def _record(self, held: Lease, found: Sequence[Found | Failed], keeper: Keeper) -> None:
         """Write what was found; while storage is away, try again for as long as the lease lives."""
         pause = 0.1  # seconds
         while True:
             try:
-                outcomes = [answer if isinstance(answer, Failed) else self._judge(*answer) for answer in found]
+                outcomes = [answer if isinstance(answer, Failed) else self._judge(answer) for answer in found]
                 with self._database.write() as session:
                     moved = dispatch.record(session, held, outcomes)
             except (StorageUnavailable, OSError) as error:
@@ -146,24 +205,39 @@ class Scanning:
                     log.info("chunk %s was lost to another worker before it was recorded", held.chunk_id)
                 return
 
-    def _judge(self, item_id: str, scan: Scan) -> Outcome:
-        """What becomes of a scanned item. Its view is stored first: a row never names a blob that is not there."""
+    def _judge(self, found: Found) -> Outcome:
+        """What becomes of an item whose image was scanned, now or before."""
+        measured = found.scan if isinstance(found.scan, Measured) else self._measured(found.scan)
+        if isinstance(measured, ScanError):
+            return Failed(found.item_id, measured.code, measured.detail)
+        return Scanned(
+            item_id=found.item_id,
+            judgement=judge(measured.faces, self._policy),
+            faces=measured.faces,
+            width=measured.width,
+            height=measured.height,
+            format=measured.format,
+            sha256=measured.sha256,
+            view_blob=measured.view_blob,
+            weights_sha256=measured.weights_sha256,
+            policy_version=self._policy.version,
+            from_cache=found.from_cache,
+        )
+
+    def _measured(self, scan: Scan) -> Measured | ScanError:
+        """A scan as plain facts. Its view is stored first: a row never names a blob that is not there."""
         if scan.error is not None:
-            return Failed(item_id, scan.error.code, scan.error.detail)
+            return scan.error
         if scan.image is None:
             raise ValueError("a Scan holds either an image or an error")
-        faces = tuple(_facts(face) for face in scan.faces)
-        return Scanned(
-            item_id=item_id,
-            judgement=judge(faces, self._policy),
-            faces=faces,
+        return Measured(
+            faces=tuple(_facts(face) for face in scan.faces),
             width=scan.image.width,
             height=scan.image.height,
             format=scan.image.format,
             sha256=scan.image.sha256,
             view_blob=self._blobs.put(io.BytesIO(scan.view), LARGEST_VIEW) if scan.view else None,
             weights_sha256=scan.model.weights_sha256,
-            policy_version=self._policy.version,
         )
 
     def _release(self, leases: Sequence[Lease]) -> None:
@@ -173,6 +247,22 @@ class Scanning:
                     dispatch.release(session, held)
             except StorageUnavailable as error:
                 log.warning("chunk %s is left to the sweep, for it cannot be given back: %s", held.chunk_id, error)
+
+
+def _answer(
+    item_id: str,
+    digest: Digest,
+    known: Mapping[Digest, Measured],
+    scans: Mapping[Digest, Scan | Failed],
+    new: Mapping[Digest, tuple[str, bytes]],
+) -> Found | Failed:
+    """What is known of an item by its image's digest; `new` says for which item that image was scanned."""
+    if digest in known:
+        return Found(item_id, known[digest], from_cache=True)
+    scan = scans[digest]
+    if isinstance(scan, Failed):
+        return Failed(item_id, scan.code, scan.detail)
+    return Found(item_id, scan, from_cache=new[digest][0] != item_id)
 
 
 def _facts(face: Face) -> FaceFacts:

@@ -20,13 +20,12 @@ ONE_SOURCE = (
 def upgrade() -> None:
     """Bring the tables forward."""
     _new_tables()
+    _add_zero("job", "rejected", sa.Integer())
     with op.batch_alter_table("job") as table:
         table.add_column(sa.Column("retry_of", sa.String(48)))
-        table.add_column(sa.Column("rejected", sa.Integer(), nullable=False, server_default="0"))
         table.add_column(sa.Column("reason", sa.String(64)))
         table.add_column(sa.Column("reason_detail", sa.String(1000)))
         table.add_column(sa.Column("deleted_at", MOMENT))
-        table.alter_column("rejected", server_default=None)
         table.drop_constraint(op.f("ck_job_state"), type_="check")
         table.create_check_constraint(
             op.f("ck_job_state"), "state in ('expanding', 'queued', 'running', 'canceling', 'ended')"
@@ -36,9 +35,7 @@ def upgrade() -> None:
     _partial_index("job", "ix_job_ended_at", ["ended_at"], "ended_at is not null")
     _partial_index("job", "ix_job_deleted_at", ["deleted_at"], "deleted_at is not null")
     for name in ("chunk", "outbox"):
-        with op.batch_alter_table(name) as table:
-            table.add_column(sa.Column("turn", sa.BigInteger(), nullable=False, server_default="0"))
-            table.alter_column("turn", server_default=None)
+        _add_zero(name, "turn", sa.BigInteger())
     op.drop_index("ix_chunk_state_lane_id", "chunk")
     op.create_index("ix_chunk_state_lane_turn_id", "chunk", ["state", "lane", "turn", "id"])
     op.create_index("ix_chunk_account_id_state_lane_turn", "chunk", ["account_id", "state", "lane", "turn"])
@@ -115,6 +112,15 @@ def _new_tables() -> None:
         sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f("fk_bucket_grant_account_id")),
         sa.PrimaryKeyConstraint("account_id", "bucket", "prefix", name=op.f("pk_bucket_grant")),
     )
+
+
+def _add_zero(table: str, column: str, kind: sa.types.TypeEngine[int]) -> None:
+    """A column that is 0 in the rows there are, and that new rows must name."""
+    # Two steps: SQLite copies the rows at the end of each, and then the default must still be there.
+    with op.batch_alter_table(table) as batch:
+        batch.add_column(sa.Column(column, kind, nullable=False, server_default="0"))
+    with op.batch_alter_table(table) as batch:
+        batch.alter_column(column, server_default=None)
 
 
 def _partial_index(table: str, name: str, columns: list[str], where: str) -> None:

@@ -1,4 +1,4 @@
-"""The API as it runs, over real SQLite and real blobs; a worker's part is played by shield.dispatch."""
+"""The API as it runs, over a real database and real blobs; a worker's part is played by shield.dispatch."""
 
 import io
 import shutil
@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
@@ -21,14 +19,17 @@ from werkzeug.test import TestResponse
 from api.app import create_app
 from api.stores import Stores
 from shield import accounts, dispatch, jobs, policies
-from shield.db import Database
 from shield.dispatch import Failed, Lease, Outcome, Scanned
 from shield.models import Item
 from shield.policy import FaceFacts, Policy, judge
 from shield.queue import CeleryQueue, MemoryQueue, Queue
 from shield.settings import Settings
+from tests.databases import DIALECTS, fresh
 
 ROOT = Path(__file__).parents[2]
+# The modules whose answers depend on SQL beyond a look-up by id. The others are about HTTP, pages and files, and the
+# ledger below them is tested on both in tests/shield.
+ON_BOTH = ("test_jobs", "test_lifecycle", "test_submit")
 PATIENCE = 30.0  # seconds until a test that waits in vain fails
 WEIGHTS = "a" * 64
 POLICY = Policy("default/test-1", fake=0.8, suspect=0.5)
@@ -129,27 +130,27 @@ def form_token(page: TestResponse) -> str:
     return rest.partition('"')[0]
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("migrated") / "shield.db"
-    config = Config(ROOT / "migrations" / "alembic.ini")
-    config.set_main_option("sqlalchemy.url", f"sqlite:///{path}")
-    command.upgrade(config, "head")
-    database = Database(f"sqlite:///{path}")
-    with database.engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    database.close()
-    return path
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the modules in ON_BOTH on PostgreSQL too; a test of theirs may say that it is about one kind alone."""
+    marks = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "dialect" in metafunc.fixturenames and "dialect" not in marks:
+        on_both = metafunc.module.__name__.rpartition(".")[2] in ON_BOTH
+        metafunc.parametrize("dialect", DIALECTS if on_both else DIALECTS[:1])
 
 
 @pytest.fixture
-def build(empty_database: Path, tmp_path: Path) -> Iterator[Callable[..., House]]:
+def url(dialect: str, tmp_path: Path) -> Iterator[str]:
+    with fresh(dialect, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def build(url: str, tmp_path: Path) -> Iterator[Callable[..., House]]:
     """Makes a House with other settings or another queue."""
     built: list[House] = []
 
     def make(queue: Queue | None = None, **changes: Any) -> House:
-        shutil.copy(empty_database, tmp_path / "shield.db")
-        built.append(House(tmp_path, queue or MemoryQueue(), **changes))
+        built.append(House(tmp_path, queue or MemoryQueue(), database_url=url, **changes))
         return built[-1]
 
     yield make

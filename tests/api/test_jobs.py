@@ -37,6 +37,7 @@ def test_a_job_counts_what_became_of_its_items(house: House) -> None:
     assert job["counts"] == {
         "total": 6, "pending": 0, "done": 5, "failed": 1, "canceled": 0,
         "fake": 1, "suspect": 1, "clear": 1, "no_face": 1, "inconclusive": 1,
+        "rejected": 0,
     }  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """`python -m api` as a process of its own."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -50,8 +49,7 @@ class Server:
 
 
 @pytest.fixture
-def server(empty_database: Path, tmp_path: Path, redis_server: RedisServer) -> Iterator[Server]:
-    shutil.copy(empty_database, tmp_path / "shield.db")
+def server(url: str, tmp_path: Path, redis_server: RedisServer) -> Iterator[Server]:
     server = Server(tmp_path, redis_server.url)
     yield server
     server.process.kill()

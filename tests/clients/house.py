@@ -22,7 +22,8 @@ from shield.policy import FaceFacts, Judgement
 from shield.queue import MemoryQueue
 from shield.settings import MIB, Settings
 from shield.states import Verdict
-from shield.supervisor import make_home, migrate
+from shield.supervisor import make_home
+from tests.databases import fresh_sqlite
 
 WEIGHTS = "a" * 64
 LIMIT = 24 * MIB
@@ -32,11 +33,16 @@ class House:
     """The server at `url`, which knows `key`."""
 
     def __init__(self, home: Path) -> None:
-        settings = Settings(
-            _env_file=None, home=home, database_url="", blobs="", chunk_items=4, max_image_bytes=LIMIT, max_items=500
-        )
         make_home(home)
-        migrate(settings.database)
+        settings = Settings(
+            _env_file=None,
+            home=home,
+            database_url=fresh_sqlite(home),
+            blobs="",
+            chunk_items=4,
+            max_image_bytes=LIMIT,
+            max_items=500,
+        )
         self.database = Database(settings.database)
         self.blobs = LocalBlobs(settings.blob_folder)
         with self.database.write() as session:

@@ -25,6 +25,7 @@ class Asked(NamedTuple):
     path: str
     body: bytes
     key: str | None
+    once: str | None  # its idempotency key
 
 
 def job(state: str = "queued") -> dict[str, Any]:
@@ -48,6 +49,9 @@ class Scripted:
             def do_POST(self) -> None:
                 scripted.answer(self)
 
+            def do_DELETE(self) -> None:
+                scripted.answer(self)
+
             def log_message(self, *_: object) -> None:
                 pass
 
@@ -57,7 +61,15 @@ class Scripted:
 
     def answer(self, asked: BaseHTTPRequestHandler) -> None:
         body = asked.rfile.read(int(asked.headers.get("Content-Length") or 0))
-        self.asked.append(Asked(asked.command, asked.path, body, asked.headers.get("Authorization")))
+        self.asked.append(
+            Asked(
+                asked.command,
+                asked.path,
+                body,
+                asked.headers.get("Authorization"),
+                asked.headers.get("Idempotency-Key"),
+            )
+        )
         answer = self.answers.pop(0) if self.answers else Answer(500)
         content = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
         if answer.status > 0 or answer.status == -1:

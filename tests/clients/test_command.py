@@ -103,6 +103,21 @@ def test_a_job_is_followed_by_its_id(house: House, run: Run, photos: Path) -> No
     assert run("results", job, "--fail-on", "fake")[0] == 3
 
 
+def test_what_failed_is_retried_and_a_job_is_deleted(house: House, run: Run, photos: Path) -> None:
+    job = run("scan", photos, "--no-wait")[1].strip()
+    house.scan_all()
+    code, out, err = run("retry", job)
+    again = out.split()[0]
+    assert (code, out) == (0, f"{again}  queued  0 of 1 images: 1 pending\n")
+    assert err == f"{again}: 1 image accepted\n"
+    with house.worker():
+        code, out, _ = run("retry", job, "--wait")
+    assert (code, out.split(maxsplit=1)[1]) == (0, "ended  1 of 1 images: 1 failed\n")
+    assert run("delete", job) == (0, "", f"{job} is deleted\n")
+    code, _, err = run("job", job)
+    assert (code, err.endswith("(not_found)\n")) == (1, True)
+
+
 def test_jobs_lists_the_newest_first(run: Run, photos: Path) -> None:
     for name in ("one", "two", "three"):
         run("scan", photos / "a.jpg", "--no-wait", "--name", name)

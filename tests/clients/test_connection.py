@@ -71,30 +71,53 @@ def test_a_server_that_stays_busy_is_given_up_on(scripted: Make) -> None:
     assert len(server.asked) == 4
 
 
-def test_a_submission_whose_answer_was_lost_is_not_sent_twice(scripted: Make) -> None:
-    server = scripted(Answer(0), Answer(202, job()))
+@pytest.mark.parametrize("trouble", [Answer(0), Answer(502), Answer(503), Answer(504)])
+def test_a_submission_that_may_have_been_taken_is_repeated_with_its_key(scripted: Make, trouble: Answer) -> None:
+    server = scripted(trouble, Answer(202, job()), trouble, trouble, Answer(202, job()))
+    with Shield(server.url, KEY) as shield:
+        shield.submit(URL)
+        shield.retry("job_1")
+    keys = [asked.once for asked in server.asked]
+    assert keys == [keys[0]] * 2 + [keys[2]] * 3
+    assert keys[0] != keys[2]
+    assert None not in keys
+
+
+def test_every_submission_has_a_key_of_its_own(scripted: Make, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"all of it")
+    server = scripted(*[Answer(202, job())] * 4)
+    with Shield(server.url, KEY) as shield:
+        shield.submit(URL)
+        shield.submit(URL)
+        shield.submit(tmp_path)
+        shield.submit(tmp_path, on_upload=lambda _sent, _size: None)
+    assert len({asked.once for asked in server.asked} - {None}) == 4
+
+
+def test_a_submission_whose_answers_are_all_lost_is_told(scripted: Make) -> None:
+    server = scripted(*[Answer(0)] * 9)
     with Shield(server.url, KEY) as shield, pytest.raises(AnswerLost, match="look at your jobs") as caught:
         shield.submit(URL)
     assert caught.value.code == "answer_lost"
-    assert len(server.asked) == 1
+    assert len(server.asked) == 4
 
 
-@pytest.mark.parametrize("status", [500, 502, 504])
-def test_a_submission_that_may_have_been_taken_is_not_sent_twice(scripted: Make, status: int) -> None:
-    server = scripted(Answer(status, b"<html>bad gateway</html>"), Answer(202, job()))
+def test_a_server_that_failed_is_not_asked_again(scripted: Make) -> None:
+    server = scripted(Answer(500, b"<html>a bug</html>"), Answer(202, job()))
     with Shield(server.url, KEY) as shield, pytest.raises(ServerFailed) as caught:
         shield.submit(URL)
-    assert caught.value.code == f"http_{status}"
+    assert caught.value.code == "http_500"
     assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("trouble", [Answer(0), Answer(502), Answer(503), Answer(504)])
 def test_what_may_be_done_twice_is_asked_again(scripted: Make, trouble: Answer) -> None:
-    server = scripted(trouble, Answer(200, job()), trouble, Answer(200, job("ended")))
+    server = scripted(trouble, Answer(200, job()), trouble, Answer(200, job("ended")), trouble, Answer(204, b""))
     with Shield(server.url, KEY) as shield:
         assert shield.job("job_1").state == "queued"
         assert shield.cancel("job_1").state == "ended"
-    assert [asked.method for asked in server.asked] == ["GET", "GET", "POST", "POST"]
+        shield.delete("job_1")
+    assert [asked.method for asked in server.asked] == ["GET", "GET", "POST", "POST", "DELETE", "DELETE"]
 
 
 def test_results_that_break_off_are_not_taken_for_all(scripted: Make) -> None:

@@ -85,6 +85,44 @@ def test_canceling_ends_what_no_worker_holds_and_may_be_repeated(house: House, s
     assert [result.state for result in shield.results(job.id)][-1] == "canceled"
 
 
+def test_what_failed_is_retried_in_a_new_job(house: House, shield: Shield, photos: Path) -> None:
+    job = shield.submit(photos, name="holiday")
+    with pytest.raises(InvalidRequest) as caught:
+        shield.retry(job.id)
+    assert (caught.value.code, caught.value.http_status) == ("job_running", 409)
+    house.scan_all()
+    again = shield.retry(job.id)
+    assert (again.retry_of, again.name, again.counts) == (job.id, "holiday", Counts(total=1, pending=1))
+    assert [Path(item.custom_id or "").name for item in shield.items(again.id)] == ["c.webp"]
+    assert shield.job(job.id).counts.failed == 1
+
+
+def test_a_deleted_job_is_gone(house: House, shield: Shield, photos: Path) -> None:
+    job, other = shield.submit(photos), shield.submit(photos / "a.jpg")
+    with pytest.raises(InvalidRequest, match="cancel it first"):
+        shield.delete(job.id)
+    house.scan_all()
+    shield.delete(job.id)
+    assert [one.id for one in shield.jobs()] == [other.id]
+    with pytest.raises(NotFound):
+        shield.delete(job.id)
+
+
+def test_a_job_tells_how_far_it_is(house: House, shield: Shield, photos: Path) -> None:
+    job = shield.submit(photos)
+    assert (job.progress, job.eta_seconds, job.expires_at, job.reason) == (0.0, None, None, None)
+    house.scan_one_chunk()
+    running = shield.job(job.id)
+    assert running.progress == 0.8
+    assert running.eta_seconds is not None
+    house.scan_one_chunk()
+    ended = shield.job(job.id)
+    assert (ended.progress, ended.eta_seconds) == (1.0, None)
+    assert ended.expires_at is not None
+    assert ended.ended_at is not None
+    assert ended.expires_at > ended.ended_at
+
+
 def test_a_wrong_key_is_told(house: House) -> None:
     with Shield(house.url, house.key[:-1] + "?") as shield, pytest.raises(Unauthorised) as caught:
         next(shield.jobs())

@@ -125,7 +125,7 @@ def test_a_large_file_is_never_whole_in_memory(tmp_path: Path) -> None:
     with Shield("http://127.0.0.1", "key") as shield:
         tracemalloc.start()
         try:
-            request = shield._submission(sources.find(tmp_path), "", lambda _sent, _size: None)
+            request = shield._submission(sources.find(tmp_path), "", {}, lambda _sent, _size: None)
             assert isinstance(request.stream, httpx.SyncByteStream)
             sent = sum(len(chunk) for chunk in request.stream)
             _, peak = tracemalloc.get_traced_memory()

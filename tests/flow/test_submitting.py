@@ -73,10 +73,11 @@ def run_page(folder: Path, stack: Stack) -> "subprocess.CompletedProcess[str]":
 def check(stack: Stack, printed: str) -> None:
     """What the commands left: every job of the page with the results that it promises."""
     with Shield(stack.url, stack.key) as shield:
-        jobs = {job.name: job for job in shield.jobs()}
+        every = list(shield.jobs())
+        jobs = {job.name: job for job in every}
         assert '"code":"not_json"' in printed.replace(" ", "")
         for name, done in (("holiday", 2), ("profile pictures", 2), ("backlog", 2), ("archive", 2), ("the bucket", 2)):
             job = shield.wait(jobs[name].id)
             assert (job.counts.done, job.counts.failed) == (done, 0), name
-        retried = [job for job in jobs.values() if job.retry_of]
+        retried = [job for job in every if job.retry_of]
         assert [shield.wait(job.id).counts.failed for job in retried] == [1]

@@ -1,32 +1,38 @@
-"""A fresh database for each test: real SQLite, brought up by the migrations."""
+"""A fresh database for each test, of either kind.
+
+What is about one kind alone says so: `pytest.mark.parametrize("dialect", ["sqlite"])`.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.config import Config
 
 from shield import accounts
 from shield.db import Database
+from tests.databases import DIALECTS, fresh
 
-ROOT = Path(__file__).parents[2]
 
-
-def alembic_config(url: str) -> Config:
-    config = Config(ROOT / "migrations" / "alembic.ini")
-    config.set_main_option("sqlalchemy.url", url)
-    return config
+@pytest.fixture(params=DIALECTS)
+def dialect(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'shield.db'}"
+def empty_url(dialect: str, tmp_path: Path) -> Iterator[str]:
+    """Of a database without tables."""
+    with fresh(dialect, tmp_path, migrated=False) as url:
+        yield url
+
+
+@pytest.fixture
+def url(dialect: str, tmp_path: Path) -> Iterator[str]:
+    with fresh(dialect, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture
 def database(url: str) -> Iterator[Database]:
-    command.upgrade(alembic_config(url), "head")
     database = Database(url)
     yield database
     database.close()

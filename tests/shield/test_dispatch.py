@@ -135,8 +135,7 @@ def test_a_lease_lost_in_a_canceled_job_cancels_its_items(database: Database, ac
     with database.write() as session:
         job = submit(session, account_id, items=5, chunk_items=3)
         held = take(session)
-    with database.write() as session:
-        jobs.cancel(session, account_id, job.id)
+    jobs.cancel(database, account_id, job.id)
     expire(database, held)
     with database.write() as session:
         dispatch.sweep(session)

@@ -1,12 +1,13 @@
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from shield import accounts, dispatch, jobs
+from shield import accounts, dispatch, expansion, jobs, outbox
 from shield.db import Database
-from shield.errors import InvalidSubmission, NotFound
-from shield.models import Chunk, Item, Outbox
-from shield.states import ItemState, JobState, Verdict
-from tests.shield.work import check_invariants, scanned, submit, take
+from shield.errors import BacklogFull, InvalidSubmission, JobRunning, NotFound, NothingToRetry
+from shield.models import Chunk, Item, Job, Outbox
+from shield.states import ItemState, JobState, SourceKind, Verdict
+from tests.shield.work import check_invariants, failed, scanned, submit, take
 
 
 def test_a_submission_writes_job_chunks_items_and_outbox_rows_together(database: Database, account_id: str) -> None:
@@ -97,22 +98,25 @@ def test_results_stream_what_has_ended_while_the_job_runs(
     assert all(item.faces[0].score == 0.7 and item.weights and item.weights.name == "test" for item in found)
 
 
+def reread(database: Database, job: Job) -> Job:
+    with database.read() as session:
+        return session.get_one(Job, job.id)
+
+
 def test_canceling_ends_what_is_not_leased_at_once_and_the_job_with_the_rest(
     database: Database, account_id: str
 ) -> None:
     with database.write() as session:
         job = submit(session, account_id, items=10, chunk_items=4)
         held = take(session)
+    canceled = jobs.cancel(database, account_id, job.id)
+    assert (canceled.state, canceled.canceled) == (JobState.CANCELING, 6)
     with database.write() as session:
-        assert jobs.cancel(session, account_id, job.id).state == JobState.CANCELING
-        assert jobs.get(session, account_id, job.id).canceled == 6
         assert dispatch.lease_next(session, 60, company=False) is None
-    with database.write() as session:
         dispatch.record(session, held, [scanned(item.id) for item in held.items])
-        ended = jobs.get(session, account_id, job.id)
-        session.refresh(ended)
-        assert (ended.state, ended.done, ended.canceled) == (JobState.ENDED, 4, 6)
         check_invariants(session)
+    ended = reread(database, job)
+    assert (ended.state, ended.done, ended.canceled) == (JobState.ENDED, 4, 6)
 
 
 def test_canceling_a_queued_job_ends_it_and_canceling_twice_changes_nothing(
@@ -120,7 +124,151 @@ def test_canceling_a_queued_job_ends_it_and_canceling_twice_changes_nothing(
 ) -> None:
     with database.write() as session:
         job = submit(session, account_id, items=3)
-        assert jobs.cancel(session, account_id, job.id).state == JobState.ENDED
-        ended_at = job.ended_at
-        assert jobs.cancel(session, account_id, job.id).ended_at == ended_at
+    first = jobs.cancel(database, account_id, job.id)
+    assert (first.state, first.canceled) == (JobState.ENDED, 3)
+    assert jobs.cancel(database, account_id, job.id).ended_at == first.ended_at
+    with database.read() as session:
         check_invariants(session)
+
+
+def test_canceling_owes_no_message_any_more_about_this_job_alone(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        job, other = submit(session, account_id, items=9), submit(session, account_id, items=5)
+    jobs.cancel(database, account_id, job.id)
+    with database.read() as session:
+        assert outbox.owed_for(session, job.id, 10) == []
+        assert len(outbox.owed_for(session, other.id, 10)) == 2
+
+
+def test_canceling_many_items_ends_a_part_at_once_and_the_house_the_rest(
+    database: Database, account_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "CANCELED_AT_ONCE", 5)
+    with database.write() as session:
+        job = submit(session, account_id, items=20, chunk_items=4)
+        held = take(session)
+    first = jobs.cancel(database, account_id, job.id)
+    assert (first.state, first.canceled, first.pending) == (JobState.CANCELING, 5, 15)
+    with database.write() as session:
+        assert dispatch.lease_next(session, 60, company=False) is None
+        assert jobs.canceling(session) == [job.id]
+        assert [jobs.cancel_waiting(session, job.id, 6) for _ in range(3)] == [6, 5, 0]
+        check_invariants(session)
+        dispatch.record(session, held, [scanned(item.id) for item in held.items])
+        check_invariants(session)
+        assert jobs.canceling(session) == []
+    ended = reread(database, job)
+    assert (ended.state, ended.done, ended.canceled) == (JobState.ENDED, 4, 16)
+
+
+def test_items_of_a_chunk_that_is_ready_are_not_canceled_before_it_is_closed(
+    database: Database, account_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as dying:
+        dying.setattr(jobs, "close_ready", lambda *_: 1 / 0)  # a request that dies half-way
+        with database.write() as session:
+            job = submit(session, account_id, items=6, chunk_items=4)
+        with pytest.raises(ZeroDivisionError):
+            jobs.cancel(database, account_id, job.id)
+    with database.write() as session:
+        assert jobs.canceling(session) == [job.id]
+        assert jobs.cancel_waiting(session, job.id, 10) == 0
+        held = take(session)  # it can still be leased, and finishes
+        jobs.close_ready(session, job.id)
+        assert jobs.cancel_waiting(session, job.id, 10) == 2
+        dispatch.record(session, held, [scanned(item.id) for item in held.items])
+        check_invariants(session)
+    ended = reread(database, job)
+    assert (ended.state, ended.done, ended.canceled) == (JobState.ENDED, 4, 2)
+
+
+def test_canceling_a_job_that_expands_ends_what_is_there_and_stops_the_expansion(
+    database: Database, account_id: str
+) -> None:
+    with database.write() as session:
+        job = expansion.submit(session, account_id, SourceKind.MANIFEST, blob="d" * 64)
+        expanding = expansion.next_source(session, account_id, "")
+        assert expanding is not None
+        step = expansion.Step([expansion.Found(1, jobs.NewItem(blob="e" * 64))], [], 1, "10", last=False)
+        assert expansion.advance(session, expanding, step, 4)
+        further = expansion.next_source(session, account_id, "")
+        assert further is not None
+    canceled = jobs.cancel(database, account_id, job.id)
+    assert (canceled.state, canceled.total, canceled.canceled) == (JobState.ENDED, 1, 1)
+    with database.write() as session:
+        assert not expansion.advance(session, further, step, 4)
+        check_invariants(session)
+
+
+def test_canceling_a_job_of_which_nothing_is_expanded_yet_ends_it(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        job = expansion.submit(session, account_id, SourceKind.MANIFEST, blob="d" * 64)
+    canceled = jobs.cancel(database, account_id, job.id)
+    assert (canceled.state, canceled.total) == (JobState.ENDED, 0)
+
+
+def test_anothers_job_is_not_canceled(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        job = submit(session, account_id, items=1)
+        other = accounts.create_account(session, "other").id
+    with pytest.raises(NotFound):
+        jobs.cancel(database, other, job.id)
+    assert reread(database, job).state == JobState.QUEUED
+
+
+def fail_all(session: Session) -> None:
+    """Record every waiting item as failed, except each second one of a chunk."""
+    while held := dispatch.lease_next(session, 60, company=False):
+        dispatch.record(
+            session, held, [scanned(item.id) if n % 2 else failed(item.id) for n, item in enumerate(held.items)]
+        )
+
+
+def test_a_retry_is_a_new_job_of_the_failed_items_from_the_same_sources(
+    database: Database, account_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "PAGE", 3)  # the seams of the pages do not show
+    with database.write() as session:
+        job = submit(session, account_id, items=17, chunk_items=4)
+        fail_all(session)
+        again = jobs.retry(session, account_id, job.id, 2)
+        session.refresh(job)
+        assert (again.retry_of, again.state, again.total) == (job.id, JobState.QUEUED, job.failed)
+        first = [item for item in jobs.items(session, job, 100) if item.state == ItemState.FAILED]
+        second = jobs.items(session, again, 100)
+        assert [(i.custom_id, i.source_blob) for i in first] == [(i.custom_id, i.source_blob) for i in second]
+        assert [item.ordinal for item in second] == list(range(9))
+        chunks = session.scalars(select(Chunk).where(Chunk.job_id == again.id).order_by(Chunk.id)).all()
+        assert [chunk.size for chunk in chunks] == [2, 2, 2, 2, 1]
+        assert [chunk.turn for chunk in chunks] == sorted({chunk.turn for chunk in chunks})
+        check_invariants(session)
+        fail_all(session)
+        check_invariants(session)
+
+
+def test_a_job_that_runs_or_did_not_fail_is_not_retried(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        job = submit(session, account_id, items=2)
+        other = accounts.create_account(session, "other").id
+        with pytest.raises(JobRunning, match="cancel it first"):
+            jobs.retry(session, account_id, job.id, 4)
+        held = take(session)
+        dispatch.record(session, held, [scanned(item.id) for item in held.items])
+        with pytest.raises(NothingToRetry):
+            jobs.retry(session, account_id, job.id, 4)
+        with pytest.raises(NotFound):
+            jobs.retry(session, other, job.id, 4)
+        assert [row.id for row in session.scalars(select(Job))] == [job.id]
+
+
+def test_a_backlog_is_full_when_more_items_wait_than_may(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        jobs.check_backlog(session, 0)
+        submit(session, account_id, items=5)
+        submit(session, accounts.create_account(session, "other").id, items=4)
+        jobs.check_backlog(session, 9)
+        with pytest.raises(BacklogFull, match="9 items wait"):
+            jobs.check_backlog(session, 8)
+        held = take(session)
+        dispatch.record(session, held, [scanned(item.id) for item in held.items])
+        jobs.check_backlog(session, 5)

@@ -1,25 +1,224 @@
+"""Migrations go up, down and up again with rows in the tables, and end where the models are."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import Engine, MetaData, inspect
 
 from shield.db import Database, open_engine
 from shield.models import Base
-from tests.shield.conftest import alembic_config
+from tests.databases import fresh
+
+ROOT = Path(__file__).parents[2]
+MOMENT = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+OWNED = {"account_id": "acc_1"}
+COUNTS = {"canceled": 0, "fake": 0, "suspect": 0, "no_face": 0, "inconclusive": 0}
+SCANNED = {"weights_sha256": "a" * 64, "policy_version": "p/1", "image_sha256": "c" * 64, "score": 0.1}
+# A row in each table of the first migration, then of the second.
+FIRST: dict[str, dict[str, Any]] = {
+    "account": {"id": "acc_1", "name": "acme", "created_at": MOMENT},
+    "weights": {
+        "sha256": "a" * 64,
+        "name": "test",
+        "version": "1",
+        "fake_threshold": 0.8,
+        "suspect_threshold": 0.5,
+        "registered_at": MOMENT,
+    },
+    "api_key": {"id": "key_1", **OWNED, "secret_sha256": "b" * 64, "created_at": MOMENT},
+    "login_link": {"token_sha256": "b" * 64, **OWNED, "expires_at": MOMENT},
+    "job": {
+        "id": "job_1",
+        **OWNED,
+        "name": "holiday",
+        "state": "ended",
+        "lane": "bulk",
+        "total": 1,
+        "done": 1,
+        "failed": 0,
+        "clear": 1,
+        **COUNTS,
+        "created_at": MOMENT,
+        "ended_at": MOMENT,
+    },
+    "chunk": {
+        "id": "chk_1",
+        **OWNED,
+        "job_id": "job_1",
+        "state": "ready",
+        "lane": "bulk",
+        "size": 1,
+        "deaths": 0,
+        "alone": False,
+    },
+    "item": {
+        "id": "itm_1",
+        **OWNED,
+        "job_id": "job_1",
+        "chunk_id": "chk_1",
+        "ordinal": 0,
+        "custom_id": "a photo",
+        "source_blob": "c" * 64,
+        "state": "done",
+        "verdict": "clear",
+        "reasons": ["because"],
+        **SCANNED,
+        "from_cache": False,
+        "ended_at": MOMENT,
+    },
+    "face": {
+        "item_id": "itm_1",
+        "ordinal": 0,
+        **OWNED,
+        "left": 1.0,
+        "top": 2.0,
+        "width": 3.0,
+        "height": 4.0,
+        "detection_score": 0.9,
+        "score": 0.1,
+        "landmarks": [[1.0, 2.0]],
+    },
+    "outbox": {
+        "id": 1,
+        **OWNED,
+        "task": "worker.scan",
+        "lane": "bulk",
+        "chunk_id": "chk_1",
+        "created_at": MOMENT,
+    },
+}
+SECOND: dict[str, dict[str, Any]] = {
+    "source": {"job_id": "job_1", **OWNED, "kind": "zip", "blob": "d" * 64, "position": 1, "cursor": "1"},
+    "rejection": {"job_id": "job_1", "position": 1, **OWNED, "code": "not_json", "detail": "a line of it"},
+    "upload": {"id": "upl_1", **OWNED, "created_at": MOMENT, "expires_at": MOMENT},
+    "idempotency_key": {**OWNED, "key": "k", "fingerprint": "e" * 64, "job_id": "job_1", "created_at": MOMENT},
+    "bucket_grant": {**OWNED, "bucket": "photos", "prefix": "2026/"},
+}
+ADDED = {"rejected": 0, "turn": 0}  # what the second migration writes into rows of the first
 
 
-def test_the_migrations_make_exactly_the_tables_of_the_models(database: Database) -> None:
+@pytest.fixture
+def engine(empty_url: str) -> Iterator[Engine]:
+    engine = open_engine(empty_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def go(empty_url: str) -> Callable[[Callable[[Config, str], None], str], None]:
+    """Up or down to a revision."""
+    config = Config(ROOT / "migrations" / "alembic.ini")
+    config.set_main_option("sqlalchemy.url", empty_url)
+    return lambda way, revision: way(config, revision)
+
+
+def write(engine: Engine, rows: dict[str, dict[str, Any]]) -> None:
+    tables = MetaData()
+    tables.reflect(engine)
+    with engine.begin() as connection:
+        for name, row in rows.items():
+            connection.execute(tables.tables[name].insert(), [row])
+
+
+def read(engine: Engine) -> dict[str, dict[str, Any]]:
+    """The one row of each table, without what is null, and its moments in UTC."""
+    tables = MetaData()
+    tables.reflect(engine)
+    found: dict[str, dict[str, Any]] = {}
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+        for name, table in tables.tables.items():
+            for row in connection.execute(table.select()).mappings():
+                assert name not in found
+                found[name] = {column: utc(value) for column, value in row.items() if value is not None}
+    found.pop("alembic_version", None)
+    return found
+
+
+def utc(value: object) -> object:
+    if not isinstance(value, datetime):
+        return value
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def test_rows_survive_every_migration_up_down_and_up_again(
+    engine: Engine, go: Callable[[Callable[[Config, str], None], str], None]
+) -> None:
+    go(command.upgrade, "0001")
+    write(engine, FIRST)
+    before = read(engine)
+    assert before == FIRST
+
+    for _ in range(2):
+        go(command.upgrade, "head")
+        after = read(engine)
+        assert {name: {**row, **ADDED} for name, row in before.items()} == {
+            name: {**ADDED, **row} for name, row in after.items()
+        }
+        write(engine, SECOND)
+        assert read(engine) == after | SECOND
+        go(command.downgrade, "0001")
+        assert read(engine) == before
+
+    go(command.downgrade, "base")
+    assert set(inspect(engine).get_table_names()) == {"alembic_version"}
+    go(command.upgrade, "head")
+    assert set(inspect(engine).get_table_names()) == {"alembic_version", *Base.metadata.tables}
+
+
+def test_an_autogenerated_migration_would_be_empty(database: Database) -> None:
     with database.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        options = {"compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_every_migration_goes_down_and_up_again(url: str) -> None:
-    config = alembic_config(url)
-    command.upgrade(config, "head")
-    command.downgrade(config, "base")
-    engine = open_engine(url)
-    assert set(inspect(engine).get_table_names()) <= {"alembic_version"}
-    command.upgrade(config, "head")
-    assert "item" in inspect(engine).get_table_names()
-    engine.dispose()
+def described(engine: Engine) -> dict[str, Any]:
+    """Everything that the database says of its tables; what has no order, sorted."""
+    inspector = inspect(engine)
+    return {
+        table: {
+            "columns": {
+                column["name"]: {**column, "type": str(column["type"])} for column in inspector.get_columns(table)
+            },
+            "primary key": inspector.get_pk_constraint(table),
+            "foreign keys": named(inspector.get_foreign_keys(table)),
+            "unique": named(inspector.get_unique_constraints(table)),
+            "checks": named(inspector.get_check_constraints(table)),
+            "indexes": named(inspector.get_indexes(table)),
+        }
+        for table in inspector.get_table_names()
+        if table != "alembic_version"
+    }
+
+
+def named(parts: Any) -> dict[str, Any]:
+    return {
+        part["name"]: part
+        | {"dialect_options": {name: str(text) for name, text in part.get("dialect_options", {}).items()}}
+        for part in parts
+    }
+
+
+def test_checks_indexes_and_all_else_are_those_of_the_models(database: Database, dialect: str, tmp_path: Path) -> None:
+    """Alembic compares neither CHECK constraints nor the WHERE of a partial index."""
+    (tmp_path / "models").mkdir()
+    with fresh(dialect, tmp_path / "models", migrated=False) as url:
+        made = open_engine(url)
+        Base.metadata.create_all(made)
+        expected = described(made)
+        made.dispose()
+    found = described(database.engine)
+    assert "'ended'" in found["job"]["checks"]["ck_job_complete"]["sqltext"]
+    assert "'ended'" in found["job"]["indexes"]["ix_job_live"]["dialect_options"][f"{dialect}_where"]
+    for table, parts in expected.items():
+        assert found[table] == parts
+    assert found.keys() == expected.keys()

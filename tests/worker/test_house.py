@@ -1,11 +1,26 @@
 """The house chores: one leader, and trouble that is logged once."""
 
 import logging
+import signal
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
-from worker.house import Chore, FileLeadership
+from shield.db import Database
+from tests.worker.conftest import House, RedisServer, Workers, stop, wait_until
+from worker.house import Chore, FileLeadership, PostgresLeadership
+
+LEADS = (
+    "select pid from pg_locks where locktype = 'advisory' and granted"
+    " and database = (select oid from pg_database where datname = current_database())"
+)
+
+
+def leaders(house: House) -> list[int]:
+    """The connections that hold the lead."""
+    with house.database.read() as session:
+        return list(session.scalars(text(LEADS)))
 
 
 def test_one_of_two_leads_and_the_other_follows_when_it_has_gone(tmp_path: Path) -> None:
@@ -13,6 +28,44 @@ def test_one_of_two_leads_and_the_other_follows_when_it_has_gone(tmp_path: Path)
     assert [first.held(), second.held(), first.held()] == [True, False, True]
     del first
     assert second.held()
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"])
+def test_one_of_two_machines_leads_and_the_other_follows_when_its_connection_dies(house: House, url: str) -> None:
+    databases = Database(url), Database(url)
+    first, second = (PostgresLeadership(database) for database in databases)
+    assert [first.held(), second.held(), first.held()] == [True, False, True]
+    with house.database.write() as session:
+        session.execute(text("select pg_terminate_backend(:pid)"), {"pid": leaders(house)[0]})
+    wait_until(lambda: not leaders(house))
+    assert [second.held(), first.held(), first.held(), second.held()] == [True, False, False, True]
+    for database in databases:
+        database.close()
+
+
+def test_a_database_that_is_away_is_led_by_nobody() -> None:
+    database = Database("postgresql://127.0.0.1:1/shield")
+    leadership = PostgresLeadership(database)
+    assert [leadership.held(), leadership.held()] == [False, False]
+    database.close()
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"])
+def test_of_two_house_processes_one_leads_and_the_other_takes_over_when_it_is_killed(
+    house: House, server: RedisServer, workers: Workers
+) -> None:
+    server.start()
+    first = workers.start("worker", "house")
+    wait_until(lambda: leaders(house))
+    [leader] = leaders(house)
+    second = workers.start("worker", "house")
+    wait_until(lambda: workers.log().count("ready, process") == 2)
+    assert leaders(house) == [leader]
+    stop(first, signal.SIGKILL)
+    wait_until(lambda: leaders(house) not in ([], [leader]))
+    house.submit(b"face 1")
+    wait_until(lambda: server.waiting("interactive") == 1)
+    assert stop(second) == 0
 
 
 def test_trouble_is_logged_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:

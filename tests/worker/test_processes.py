@@ -1,10 +1,12 @@
 """Workers as processes: what becomes of a job when messages, workers or Redis go missing."""
 
 import signal
-import sqlite3
 import subprocess
+from datetime import UTC, datetime
 
-from shield.models import Job
+from sqlalchemy import update
+
+from shield.models import Chunk, Item, Job
 from tests.worker.conftest import House, RedisServer, Workers, publish, stop, wait_until
 
 
@@ -144,14 +146,10 @@ def test_given_the_house_process_then_it_relays_and_sweeps_and_outlives_redis(
 
 def expire(house: House, job: Job) -> None:
     """As a worker leaves it that leased the job's chunk and died long ago."""
-    with sqlite3.connect(house.config.home / "shield.db") as connection:
-        connection.execute(
-            "update chunk set state = 'leased', lease_token = 'x', lease_until = '2020-01-01 00:00:00.000000'"
-            " where job_id = ?",
-            (job.id,),
-        )
-        connection.execute("update item set state = 'leased' where job_id = ?", (job.id,))
-    connection.close()
+    held = {"state": "leased", "lease_token": "x", "lease_until": datetime(2020, 1, 1, tzinfo=UTC)}
+    with house.database.write() as session:
+        session.execute(update(Chunk).where(Chunk.job_id == job.id).values(held))
+        session.execute(update(Item).where(Item.job_id == job.id).values(state="leased"))
 
 
 def test_given_no_redis_url_then_a_worker_says_what_to_do(house: House, workers: Workers) -> None:

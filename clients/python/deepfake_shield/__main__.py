@@ -78,6 +78,21 @@ def cancel(shield: Shield, args: argparse.Namespace, progress: Progress) -> int:
     return DONE
 
 
+def retry(shield: Shield, args: argparse.Namespace, progress: Progress) -> int:
+    """Make a new job of what failed; with --wait, follow it to its end."""
+    job = shield.retry(args.id)
+    progress.note(f"{job.id}: {job.counts.total} image{'s' if job.counts.total != 1 else ''} accepted")
+    _tell(shield.wait(job.id, progress.scan) if args.wait else job, progress)
+    return DONE
+
+
+def delete(shield: Shield, args: argparse.Namespace, progress: Progress) -> int:
+    """Delete a job that has ended."""
+    shield.delete(args.id)
+    progress.note(f"{args.id} is deleted")
+    return DONE
+
+
 def _tell(job: Job, progress: Progress) -> None:
     progress.clear()
     print(f"{job.id}  {job.state}  {job.counts.terminal} of {job.counts.total} images: {summary(job.counts)}")
@@ -113,6 +128,13 @@ def parser() -> argparse.ArgumentParser:
     _add_output(one)
 
     one = _add(commands, "cancel", cancel, "cancel what is not yet being scanned")
+    one.add_argument("id", metavar="ID")
+
+    one = _add(commands, "retry", retry, "scan the images that failed once more, in a new job")
+    one.add_argument("id", metavar="ID")
+    one.add_argument("--wait", action="store_true", help="until the new job has ended")
+
+    one = _add(commands, "delete", delete, "delete a job that has ended, with its results and images")
     one.add_argument("id", metavar="ID")
     return root
 

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 from urllib.parse import quote
@@ -82,20 +83,22 @@ class Shield:
             yield self._submit(share, name, on_upload)
 
     def _submit(self, sources: list[Source], name: str, on_upload: OnUpload | None) -> Job:
-        # Not repeatable: a second POST would be a second job.
-        answer = self._connection.post(lambda: self._submission(sources, name, on_upload), repeatable=False)
+        headers = _once()
+        answer = self._connection.post(lambda: self._submission(sources, name, headers, on_upload))
         return Job.from_json(answer)
 
-    def _submission(self, sources: list[Source], name: str, on_upload: OnUpload | None) -> httpx.Request:
+    def _submission(
+        self, sources: list[Source], name: str, headers: dict[str, str], on_upload: OnUpload | None
+    ) -> httpx.Request:
         """Build the request that submits sources of one kind: files are read from disk while they are sent."""
         custom_ids = [one.custom_id for one in sources]
         if not isinstance(sources[0], FileSource):
             items = [{"url": one, "custom_id": one} for one in custom_ids]
-            return self._connection.request("POST", "/v1/jobs", json={"name": name, "items": items})
+            return self._connection.request("POST", "/v1/jobs", headers=headers, json={"name": name, "items": items})
         # A field of its own for each custom_id: a file name in a multipart head cannot hold every character.
         fields = {"name": name, "custom_id": custom_ids}
         files = [("file", ("image", LateFile(one))) for one in sources if isinstance(one, FileSource)]
-        request = self._connection.request("POST", "/v1/jobs", data=fields, files=files)
+        request = self._connection.request("POST", "/v1/jobs", headers=headers, data=fields, files=files)
         if on_upload is None:
             return request
         body = _counted(request, int(request.headers["Content-Length"]), on_upload)
@@ -116,7 +119,7 @@ class Shield:
     def results(self, job_id: str) -> Iterator[Result]:
         """Terminal items of a job in the order of submission, read as a stream; usable while the job runs."""
         path = f"{_path(job_id)}/results"
-        with self._connection.send(lambda: self._connection.request("GET", path), repeatable=True) as response:
+        with self._connection.send(lambda: self._connection.request("GET", path)) as response:
             for line in response.iter_lines():
                 if line:
                     yield Result.from_json(json.loads(line))
@@ -124,7 +127,23 @@ class Shield:
     def cancel(self, job_id: str) -> Job:
         """Cancel what no worker holds yet; an ended job stays as it is."""
         path = f"{_path(job_id)}/cancel"
-        return Job.from_json(self._connection.post(lambda: self._connection.request("POST", path), repeatable=True))
+        return Job.from_json(self._connection.post(lambda: self._connection.request("POST", path)))
+
+    def retry(self, job_id: str) -> Job:
+        """Make a new job of the items of an ended job that failed; they are not sent again.
+
+        Raises InvalidRequest while the job runs, or where nothing failed.
+        """
+        path, headers = f"{_path(job_id)}/retry", _once()
+        return Job.from_json(self._connection.post(lambda: self._connection.request("POST", path, headers=headers)))
+
+    def delete(self, job_id: str) -> None:
+        """Delete an ended job with its results and images. Raises InvalidRequest while it runs.
+
+        Where an answer was lost and the request is repeated, NotFound says that the first one did it.
+        """
+        with self._connection.send(lambda: self._connection.request("DELETE", _path(job_id))):
+            pass
 
     def wait(self, job_id: str, on_progress: OnProgress | None = None, timeout: float | None = None) -> Job:
         """Look at a job until it has ended, and give it.
@@ -169,6 +188,11 @@ class Shield:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _once() -> dict[str, str]:
+    """A new idempotency key: however often the request is repeated with it, it makes one job."""
+    return {"Idempotency-Key": str(uuid.uuid4())}
 
 
 def _path(job_id: str) -> str:

@@ -1,4 +1,7 @@
-"""The HTTP connection: the key, what is repeated and what is not, and problems turned into errors."""
+"""The HTTP connection: the key, what is repeated, and problems turned into errors.
+
+Every request may be repeated: one that makes a job carries an idempotency key, all others can be done twice.
+"""
 
 import email.utils
 import json
@@ -70,22 +73,21 @@ class Connection:
         Raises ApiError, ServerUnreachable, AnswerLost.
         """
         wanted = {name: str(value) for name, value in params.items() if value is not None}
-        with self.send(lambda: self.request("GET", path, params=wanted), repeatable=True) as response:
+        with self.send(lambda: self.request("GET", path, params=wanted)) as response:
             return _object(response)
 
-    def post(self, make: MakeRequest, *, repeatable: bool) -> dict[str, Any]:
+    def post(self, make: MakeRequest) -> dict[str, Any]:
         """Answer a POST that `make` builds with its JSON object. Raises ApiError, ServerUnreachable, AnswerLost."""
-        with self.send(make, repeatable=repeatable) as response:
+        with self.send(make) as response:
             return _object(response)
 
     @contextmanager
-    def send(self, make: MakeRequest, *, repeatable: bool) -> Iterator[httpx.Response]:
+    def send(self, make: MakeRequest) -> Iterator[httpx.Response]:
         """Open a response whose body is not read yet.
 
-        What the server refused or never got is repeated after a while. `repeatable` says that doing it twice does no
-        harm: then what may have been done is repeated as well.
+        What the server refused, never got, or may have done without our hearing of it is repeated after a while.
         """
-        response = self._send_until_taken(make, repeatable)
+        response = self._send_until_taken(make)
         try:
             yield response
         except httpx.RequestError as error:
@@ -93,9 +95,9 @@ class Connection:
         finally:
             response.close()
 
-    def _send_until_taken(self, make: MakeRequest, repeatable: bool) -> httpx.Response:
+    def _send_until_taken(self, make: MakeRequest) -> httpx.Response:
         for wait in WAITS:
-            answer = self._send_once(make, repeatable)
+            answer = self._send_once(make)
             if isinstance(answer, httpx.Response):
                 return answer
             pause = answer.retry_after if isinstance(answer, ApiError) else None
@@ -105,12 +107,12 @@ class Connection:
                 raise answer
             self._on_repeat(answer, pause)
             time.sleep(pause)
-        answer = self._send_once(make, repeatable)
+        answer = self._send_once(make)
         if isinstance(answer, ShieldError):
             raise answer
         return answer
 
-    def _send_once(self, make: MakeRequest, repeatable: bool) -> httpx.Response | ShieldError:
+    def _send_once(self, make: MakeRequest) -> httpx.Response | ShieldError:
         """Give the answer, or the error after which the request may be repeated; raises the error after which not."""
         try:
             response = self._client.send(make(), stream=True)
@@ -119,17 +121,14 @@ class Connection:
                 f"no server answers at {self.url} ({_reason(error)}): is it running, and is this its URL?"
             )
         except httpx.RequestError as error:
-            lost = AnswerLost(
+            return AnswerLost(
                 f"the connection to {self.url} broke before the answer came ({_reason(error)}). "
                 "The server may have done what was asked: look at your jobs before you ask again"
             )
-            if repeatable:
-                return lost
-            raise lost from error
         if response.is_success:
             return response
         problem = _problem(response)
-        if response.status_code in REFUSED or (repeatable and response.status_code in GATEWAY):
+        if response.status_code in (*REFUSED, *GATEWAY):
             return problem
         raise problem
 

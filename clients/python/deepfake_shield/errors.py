@@ -5,7 +5,7 @@ ShieldError
 ├── NothingToScan       a path that is not there, or folders without an image
 ├── MixedSources        files and URLs for one job, which takes either
 ├── ServerUnreachable   no connection; nothing was accepted
-├── AnswerLost          the connection broke after a request was sent; the server may have acted on it
+├── AnswerLost          the connection broke after a request was sent, each time; the server may have acted on it
 ├── WaitTimedOut        the job goes on; only the waiting ended
 └── ApiError            the server answered with a problem (RFC 9457)
     ├── Unauthorised    401, 403
@@ -48,7 +48,7 @@ class ServerUnreachable(ShieldError):
 
 
 class AnswerLost(ShieldError):
-    """The connection broke after the request was sent. What a repetition might do twice is not repeated."""
+    """The connection broke after the request was sent, also at every repetition."""
 
     code = "answer_lost"
 

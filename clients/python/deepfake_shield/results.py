@@ -14,7 +14,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many items of a job are in each state, and how many of the done ones have each verdict."""
+    """How many items of a job are in each state, and how many of the done ones have each verdict.
+
+    `rejected` counts what is no item: lines of a manifest, members of a zip, keys of a prefix that cannot be one.
+    """
 
     total: int = 0
     pending: int = 0
@@ -26,6 +29,7 @@ class Counts:
     clear: int = 0
     no_face: int = 0
     inconclusive: int = 0
+    rejected: int = 0
 
     @property
     def terminal(self) -> int:
@@ -46,7 +50,11 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One submission of many images. How it went is in its counts."""
+    """One submission of many images. How it went is in its counts.
+
+    `progress` lies in [0, 1]. `eta_seconds` is the server's guess, None where it has none. `retry_of` is the id of the
+    job whose failed items these are. `reason` says why a job ended early, `reason_detail` in a sentence.
+    """
 
     id: str
     state: str
@@ -54,6 +62,12 @@ class Job:
     name: str
     created_at: datetime | None
     ended_at: datetime | None
+    expires_at: datetime | None
+    progress: float
+    eta_seconds: float | None
+    retry_of: str | None
+    reason: str | None
+    reason_detail: str | None
     raw: Json = field(repr=False, compare=False)
 
     @property
@@ -71,6 +85,12 @@ class Job:
             name=json.get("name") or "",
             created_at=_moment(json.get("created_at")),
             ended_at=_moment(json.get("ended_at")),
+            expires_at=_moment(json.get("expires_at")),
+            progress=float(json.get("progress") or 0.0),
+            eta_seconds=json.get("eta_seconds"),
+            retry_of=json.get("retry_of"),
+            reason=json.get("reason"),
+            reason_detail=json.get("reason_detail"),
             raw=json,
         )
 

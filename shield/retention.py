@@ -1,0 +1,148 @@
+"""Retention: jobs are deleted by their account or expire, are hidden at once, and are purged a day later.
+
+The day is what makes the purge safe without a lock: until it is over, the images of a deleted job are still there for
+whoever took them over while the job was not deleted yet - a retry of its failed items, a copy of an earlier result.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, delete, exists, func, not_, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
+
+from shield import jobs
+from shield.db import now
+from shield.errors import JobRunning
+from shield.models import Chunk, Face, IdempotencyKey, Item, Job, Outbox, Rejection, Source, Upload
+from shield.states import JobState
+
+# Longer than any request takes from storing its first image until its job is committed, and than any worker holds what
+# it found: the bytes that are removed after it are nobody's.
+GRACE = timedelta(hours=24)
+
+
+def delete_job(session: Session, account_id: str, job_id: str) -> None:
+    """Hide an ended job from its account; the purge takes it. Raises NotFound, JobRunning."""
+    job = jobs.get(session, account_id, job_id)
+    if job.state != JobState.ENDED:
+        raise JobRunning(f"{job_id} has not ended: cancel it first, then delete it")
+    session.execute(update(Job).where(Job.id == job.id, Job.deleted_at.is_(None)).values(deleted_at=now(session)))
+
+
+def expires_at(job: Job, days: float) -> datetime | None:
+    """When an ended job is deleted by the house."""
+    return job.ended_at + timedelta(days=days) if job.ended_at else None
+
+
+def expire(session: Session, days: float, limit: int) -> int:
+    """Delete jobs that ended more than so many days ago, up to `limit`; how many."""
+    moment = now(session)
+    old = select(Job.id).where(Job.ended_at < moment - timedelta(days=days), Job.deleted_at.is_(None))
+    old = old.order_by(Job.ended_at).limit(limit)
+    expired = update(Job).where(Job.id.in_(old)).values(deleted_at=moment).returning(Job.id)
+    return len(session.scalars(expired, execution_options={"synchronize_session": False}).all())
+
+
+def due(session: Session, limit: int) -> list[str]:
+    """The ids of jobs that were deleted more than GRACE ago, the oldest first."""
+    query = select(Job.id).where(Job.deleted_at < now(session) - GRACE)
+    return list(session.scalars(query.order_by(Job.deleted_at).limit(limit)))
+
+
+@dataclass(frozen=True, slots=True)
+class Waste:
+    """The next items of a job that is purged: up to which ordinal, and the blobs and uploads that are theirs alone."""
+
+    last: int
+    blobs: frozenset[str]
+    uploads: tuple[str, ...]
+
+
+def next_waste(session: Session, job_id: str, limit: int) -> Waste | None:
+    """The first `limit` items that are left of a job, and what is to be removed before their rows are; None without."""
+    page = select(Item.ordinal).where(Item.job_id == job_id).order_by(Item.ordinal).limit(limit).subquery()
+    last = session.scalar(select(func.max(page.c.ordinal)))
+    if last is None:
+        return None
+    going = and_(Item.job_id == job_id, Item.ordinal <= last)
+    blobs: set[str] = set()
+    for column in (Item.source_blob, Item.view_blob):
+        query = select(column).distinct().where(going, column.is_not(None), _unused_elsewhere(column, job_id, last))
+        blobs.update(blob for blob in session.scalars(query) if blob)
+    other = aliased(Item)
+    used = exists().where(other.source_upload == Upload.id, not_(and_(other.job_id == job_id, other.ordinal <= last)))
+    uploads = select(Upload.id).distinct().join(Item, Item.source_upload == Upload.id)
+    uploads = uploads.where(going, Upload.expires_at < now(session) - GRACE, not_(used))
+    return Waste(last, frozenset(blobs), tuple(session.scalars(uploads)))
+
+
+def _unused_elsewhere(blob: InstrumentedAttribute[str | None], job_id: str, last: int) -> ColumnElement[bool]:
+    """Whether no row refers to this blob that is not among a job's items up to `last`."""
+    other = aliased(Item)
+    staying = not_(and_(other.job_id == job_id, other.ordinal <= last))
+    # Apart, not as one "or": so a database may ask the index about each blob.
+    return and_(
+        ~exists().where(other.source_blob == blob, staying),
+        ~exists().where(other.view_blob == blob, staying),
+        ~exists().where(Source.blob == blob),
+    )
+
+
+def purge_items(session: Session, job_id: str, last: int) -> None:
+    """Delete a deleted job's items up to this ordinal, with their faces."""
+    items = select(Item.id).where(Item.job_id == job_id, Item.ordinal <= last)
+    for statement in (
+        delete(Face).where(Face.item_id.in_(items)),
+        delete(Item).where(Item.job_id == job_id, Item.ordinal <= last),
+    ):
+        session.execute(statement, execution_options={"synchronize_session": False})
+
+
+def source_waste(session: Session, job_id: str) -> str | None:
+    """The blob that a job without items was expanded from, where nothing else refers to it."""
+    other = aliased(Source)
+    unused = (
+        ~exists().where(Item.source_blob == Source.blob),
+        ~exists().where(Item.view_blob == Source.blob),
+        ~exists().where(other.blob == Source.blob, other.job_id != job_id),
+    )
+    return session.scalars(select(Source.blob).where(Source.job_id == job_id, *unused)).first()
+
+
+def purge_job(session: Session, job_id: str) -> None:
+    """Delete what is left of a deleted job whose items are gone."""
+    # A chunk that was leased without its message may owe it to this day, where Redis was never there.
+    chunks = select(Chunk.id).where(Chunk.job_id == job_id)
+    session.execute(delete(Outbox).where(Outbox.chunk_id.in_(chunks)), execution_options={"synchronize_session": False})
+    for table in (Rejection, Source, Chunk, IdempotencyKey):
+        session.execute(delete(table).where(table.job_id == job_id), execution_options={"synchronize_session": False})
+    session.execute(delete(Job).where(Job.id == job_id), execution_options={"synchronize_session": False})
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredUploads:
+    """A page of uploads whose URLs expired more than GRACE ago: those that no item refers to, and where to go on."""
+
+    unused: tuple[str, ...]
+    after: tuple[datetime, str] | None
+
+
+def expired_uploads(session: Session, after: tuple[datetime, str] | None, limit: int) -> ExpiredUploads:
+    """The next page of them; `after` is None where it is the last."""
+    user = select(Item.id).where(Item.source_upload == Upload.id).limit(1).scalar_subquery()
+    query = select(Upload.id, Upload.expires_at, user).where(Upload.expires_at < now(session) - GRACE)
+    if after is not None:
+        moment, upload_id = after
+        further = or_(Upload.expires_at > moment, and_(Upload.expires_at == moment, Upload.id > upload_id))
+        query = query.where(Upload.expires_at >= moment, further)
+    rows = session.execute(query.order_by(Upload.expires_at, Upload.id).limit(limit)).all()
+    unused = tuple(upload_id for upload_id, _, item_id in rows if item_id is None)
+    return ExpiredUploads(unused, (rows[-1][1], rows[-1][0]) if len(rows) == limit else None)
+
+
+def purge_uploads(session: Session, ids: Sequence[str]) -> None:
+    """Delete uploads that no item refers to; one that is referred to by now stays."""
+    used = exists().where(Item.source_upload == Upload.id)
+    gone = delete(Upload).where(Upload.id.in_(ids), not_(used))
+    session.execute(gone, execution_options={"synchronize_session": False})

@@ -1,0 +1,167 @@
+"""Expanding: jobs whose source is a manifest, a zip or an S3 prefix get their items, a bounded step of each in turn.
+
+Accounts take turns, and so do the jobs of one account. Between two steps nothing is held but whose turn it is: how far
+a source is stands in SQL, so going on after a step and going on after a crash are one and the same.
+"""
+
+import logging
+import threading
+from collections.abc import Generator
+from contextlib import closing
+from itertools import islice
+from typing import NamedTuple
+
+from shield import buckets, expansion
+from shield.archive import Archive, DamagedMember, Member
+from shield.blobs import Blobs
+from shield.db import Database
+from shield.errors import (
+    BlobMissing,
+    InvalidSubmission,
+    NotAZip,
+    S3Forbidden,
+    S3Missing,
+    SourceFailed,
+    StorageUnavailable,
+    UnsafeZip,
+)
+from shield.expansion import Expanding, Found, Rejected, Step
+from shield.jobs import NewItem
+from shield.settings import Settings
+from shield.states import SourceKind
+from worker.manifest import Fault, read_lines
+
+log = logging.getLogger(__name__)
+
+STEP = {SourceKind.MANIFEST: 1000, SourceKind.PREFIX: 1000, SourceKind.ZIP: 64}  # a zip's members are stored one by one
+UNREADABLE = (BlobMissing, NotAZip, UnsafeZip, S3Missing, S3Forbidden, SourceFailed)  # trying again would not help
+
+
+class Entry(NamedTuple):
+    """One line, member or key: where to go on after it, and what it is; nothing where it is to be passed over."""
+
+    cursor: str
+    found: NewItem | Fault | None
+
+
+class Expander:
+    """Takes steps of expanding jobs, for one thread. `stopping` may be set from any other: its step is cut short."""
+
+    def __init__(self, database: Database, blobs: Blobs, config: Settings) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._config = config
+        self._account = ""
+        self._job_of: dict[str, str] = {}  # of the accounts whose jobs expand, the job that was served last
+        self.stopping = threading.Event()
+
+    def turn(self) -> bool:
+        """Take one step of the job whose turn it is; False when none expands.
+
+        Raises StorageUnavailable, and OSError, when the step could not be taken now: nothing of it is written.
+        """
+        expanding = self._next()
+        if expanding is None:
+            return False
+        try:
+            step = self._read(expanding)
+            with self._database.write() as session:
+                expansion.advance(session, expanding, step, self._config.chunk_items)
+        except UNREADABLE as error:
+            self._fail(expanding, str(error))
+        except (StorageUnavailable, OSError):
+            raise
+        except Exception as error:  # a fault of ours would come at every turn, and the job would never end
+            log.exception("the source of %s could not be expanded", expanding.job_id)
+            self._fail(expanding, f"expanding it failed with {type(error).__name__}; the house's log says where")
+        return True
+
+    def _next(self) -> Expanding | None:
+        with self._database.read() as session:
+            account = expansion.next_account(session, self._account)
+            if account is None:
+                self._job_of.clear()
+                return None
+            expanding = expansion.next_source(session, account, self._job_of.get(account, ""))
+        self._account = account
+        if expanding is not None:
+            self._job_of[account] = expanding.job_id
+        return expanding
+
+    def _fail(self, expanding: Expanding, detail: str) -> None:
+        with self._database.write() as session:
+            if expansion.fail(session, expanding, detail):
+                log.warning(
+                    "the source of %s cannot be read after %d: %s", expanding.job_id, expanding.position, detail
+                )
+
+    def _read(self, expanding: Expanding) -> Step:
+        """Read a step of a source; shorter than others where the source ends or is over its limit, and when we stop."""
+        found: list[Found] = []
+        rejected: list[Rejected] = []
+        position, cursor, most = expanding.position, expanding.cursor, self._config.max_source_items
+        with closing(self._entries(expanding)) as entries:
+            for entry in entries:
+                position += 1
+                if position > most:
+                    detail = f"a source holds at most {most} items: the rest of it was not read"
+                    rejected.append(Rejected(position, "too_many_items", detail))
+                    break
+                cursor = entry.cursor
+                if isinstance(entry.found, NewItem):
+                    found.append(Found(position, entry.found))
+                elif entry.found is not None:
+                    rejected.append(Rejected(position, *entry.found))
+                if self.stopping.is_set() or position - expanding.position == STEP[expanding.kind]:
+                    return Step(found, rejected, position, cursor, last=False)
+        return Step(found, rejected, position, cursor, last=True)
+
+    def _entries(self, expanding: Expanding) -> Generator[Entry]:
+        match expanding.kind:
+            case SourceKind.MANIFEST:
+                return self._lines(expanding)
+            case SourceKind.ZIP:
+                return self._members(expanding)
+            case SourceKind.PREFIX:
+                return self._keys(expanding)
+
+    def _lines(self, expanding: Expanding) -> Generator[Entry]:
+        with self._blobs.open(expanding.blob or "") as stream:
+            for offset, found in read_lines(stream, int(expanding.cursor or 0)):
+                yield Entry(str(offset), found)
+
+    def _members(self, expanding: Expanding) -> Generator[Entry]:
+        with self._blobs.open(expanding.blob or "") as stream:
+            archive = Archive(stream)
+            members = archive.members(int(expanding.cursor) if expanding.cursor else None)
+            while batch := list(islice(members, STEP[SourceKind.ZIP])):  # entries lie together, away from the members
+                for member in batch:
+                    yield Entry(str(member.next), self._unpack(archive, member) if member.is_file else None)
+
+    def _unpack(self, archive: Archive, member: Member) -> NewItem | Fault:
+        """Store a member, as the item that it becomes: its name is what the client calls it, and no path."""
+        limit = self._config.max_image_bytes
+        if member.unpacked > limit:
+            return "too_large", f"the member {member.name[:200]!r} unpacks to more than the limit of {limit} bytes"
+        try:
+            with archive.open(member) as stream:
+                return NewItem(blob=self._blobs.put(stream, limit), custom_id=member.name)
+        except DamagedMember as error:
+            return "damaged_member", f"the member {member.name[:200]!r} was left out: {error}"
+
+    def _keys(self, expanding: Expanding) -> Generator[Entry]:
+        place = buckets.parse_s3_prefix(expanding.url or "")
+        with self._database.read() as session:
+            if not buckets.allowed(session, expanding.account_id, *place):
+                raise SourceFailed(buckets.forbidden(place))
+        for key, size in buckets.list_keys(self._config, *place, expanding.cursor):
+            yield Entry(key, None if key.endswith("/") and not size else _object(place.bucket, key))
+
+
+def _object(bucket: str, key: str) -> NewItem | Fault:
+    url = buckets.Place(bucket, key).url
+    try:
+        buckets.parse_s3_url(url)
+    except InvalidSubmission as error:
+        return "invalid_item", str(error)
+    return NewItem(url=url, custom_id=key)
