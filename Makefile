@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types imports suite torch-suite train-smoke evaluate lock clean \
+.PHONY: help demo up test lint types imports suite torch-suite train-smoke evaluate bench-queue million ssrf webhook-storm lock clean \
         .venv .venv-dev .venv-training require-python
 
 # Any Python 3.11 to 3.13 runs the system; training is for 3.11 alone. Another one: make demo PYTHON=/path/to/python3
@@ -54,6 +54,18 @@ train-smoke: .venv-training ## search, train, export and evaluate on a small sli
 evaluate: .venv-training ## measure the shipped weights on every kind of fake in the data folder: table, pictures, bars
 	$(TRAINING)/python -m training prepare
 	$(TRAINING)/python -m training report
+
+bench-queue: .venv-dev ## measure what the queue costs on PostgreSQL and SQLite, beside a task an image: table, bars
+	@$(DEV)/python -m benchmarks.queue --out docs/bench-queue.json
+
+million: .venv-dev ## send a manifest of a million lines through the whole system, with stubs for the networks
+	@$(DEV)/python -m benchmarks.million
+
+ssrf: .venv-dev ## try to lead a request to this machine, in every way that we know, and print the bars
+	@$(DEV)/python -m benchmarks.ssrf
+
+webhook-storm: .venv-dev ## send 10,000 webhooks to receivers that fail, and time others beside dead ones
+	@$(DEV)/python -m benchmarks.webhook_storm
 
 lock: .venv-dev ## resolve pyproject.toml's groups anew into requirements/*.txt, newest releases first
 	@for group in runtime dev training; do \

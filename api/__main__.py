@@ -1,35 +1,19 @@
 """python -m api: serve the API with gunicorn, one process of many threads, until SIGTERM or SIGINT."""
 
 import sys
-from functools import partial
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
-from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.app import create_app, redis_queue
+from api.connections import Worker
 from shield.errors import SettingsError
 from shield.logs import set_up
 from shield.settings import Settings, settings
 
-READ_SECONDS = 15.0  # without a byte from a client; then its thread is free again
-
-
-class Worker(ThreadWorker):
-    """gunicorn's threads, which by themselves wait for a client that stops in mid-request for ever."""
-
-    def handle(self, conn: TConn) -> bool:
-        """Serve a connection's next request, on one of the threads."""
-        # gunicorn calls it once the socket blocks, before anything is read.
-        conn.init = partial(_open, conn)  # type: ignore[method-assign]
-        return super().handle(conn)
-
-
-def _open(conn: TConn) -> None:
-    TConn.init(conn)
-    conn.sock.settimeout(READ_SECONDS)
+CONNECTIONS = 500  # at a time; each is a file descriptor
 
 
 class Log(Logger):
@@ -41,7 +25,7 @@ class Log(Logger):
         self.error_log.propagate = True
 
     def exception(self, msg: object, *args: Any, **kwargs: Any) -> None:
-        """Log an error with its traceback; a client that stopped sending is no error of ours."""
+        """Log an error with its traceback; a client that does not keep up is no error of ours."""
         if not isinstance(sys.exc_info()[1], TimeoutError):
             super().exception(msg, *args, **kwargs)
 
@@ -62,6 +46,8 @@ class Server(BaseApplication):
             "workers": 1,
             "worker_class": Worker,
             "threads": self.found.api_threads,
+            "worker_connections": CONNECTIONS + self.found.api_threads,
+            "sendfile": False,  # it would pass by the least rate of a connection
             "graceful_timeout": 20,
             "keepalive": 5,
             "errorlog": None,

@@ -1,19 +1,21 @@
 """The Flask application, put together."""
 
 from datetime import timedelta
+from http import HTTPStatus
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from api import docs, entrance, errors, health, items, jobs, pages, rejections, schemas, uploads
-from api.auth import SESSION_DAYS, SessionCookies, form_token, secret_key
+from api import docs, entrance, errors, health, items, jobs, pages, rejections, schemas, uploads, webhooks
+from api.auth import SESSION_DAYS, SessionCookies, form_token
 from api.problems import Problem
 from api.stores import Poker, Pulse, Stores
 from shield.blobs import open_blobs
 from shield.db import Database
 from shield.errors import SettingsError
 from shield.queue import CeleryQueue, Queue
+from shield.secret import secret_key
 from shield.settings import Settings
 
 API_VERSION = "1.0.0"
@@ -58,13 +60,14 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Flask:
     blobs = open_blobs(settings)
     blobs.remove_stale()
     app.extensions["shield"] = Stores(settings, database, blobs, Poker(database, queue), Pulse(queue))
-    keyed = (jobs.blueprint, rejections.blueprint, items.blueprint, uploads.blueprint)
+    keyed = (jobs.blueprint, rejections.blueprint, items.blueprint, uploads.blueprint, webhooks.blueprint)
     for blueprint in (*keyed, uploads.content, health.blueprint):
         app.register_api(blueprint)
     app.components_schemas |= schemas.components()
     for plain in (docs.blueprint, entrance.blueprint, pages.blueprint):
         app.register_blueprint(plain)
     errors.install(app)
+    app.before_request(_count_body)
     app.after_request(_add_headers)
     app.jinja_env.globals["form_token"] = form_token
     return app
@@ -77,7 +80,15 @@ def redis_queue(settings: Settings) -> CeleryQueue:
     return CeleryQueue(settings.redis_url)
 
 
+def _count_body() -> None:
+    """Let a body shorter than its Content-Length be an error: gunicorn ends it as if it were whole."""
+    if request.environ.get("CONTENT_LENGTH"):
+        request.environ.pop("wsgi.input_terminated", None)  # then werkzeug counts
+
+
 def _add_headers(response: Response) -> Response:
+    if response.status_code == HTTPStatus.NO_CONTENT:
+        response.headers.remove("Content-Type")
     for name, text in HEADERS.items():
         response.headers.setdefault(name, text)
     return response

@@ -1,10 +1,6 @@
 """Who is asking: an account by its API key, or, on the pages alone, by its browser session."""
 
-import contextlib
-import os
 import secrets
-import tempfile
-from pathlib import Path
 
 from flask import Flask, g, request, session
 from flask.sessions import SecureCookieSessionInterface
@@ -14,7 +10,6 @@ from api.stores import stores
 from shield import accounts
 from shield.errors import Unauthorised
 from shield.models import Account
-from shield.settings import Settings
 
 SESSION_DAYS = 30
 
@@ -71,25 +66,3 @@ def check_form_token(given: str) -> None:
     """Raises Forged unless a form carries its session's token."""
     if not secrets.compare_digest(given.encode(), str(session.get("form", "")).encode()) or not given:
         raise Forged("this form was not sent from our page, or the page is out of date: reload it and try again")
-
-
-def secret_key(settings: Settings) -> str:
-    """The key that signs sessions: the setting's, else that of the file HOME/secret, which is made when missing."""
-    given = settings.secret_key.get_secret_value()
-    if given:
-        return given
-    path = settings.home / "secret"
-    if not path.exists():
-        _make_secret(path)
-    return path.read_text().strip()
-
-
-def _make_secret(path: Path) -> None:
-    """Write a new secret for the owner alone; it appears whole, and one that is already there stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix="secret-")  # mode 0600
-    with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_urlsafe(48))
-    with contextlib.suppress(FileExistsError):  # another process was first
-        path.hardlink_to(name)
-    Path(name).unlink()

@@ -4,6 +4,7 @@ import logging
 from http import HTTPStatus
 
 from flask import Flask, Response, render_template, request
+from gunicorn.http.errors import ParseException
 from pydantic import ValidationError
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeout
 
@@ -12,6 +13,7 @@ from shield.errors import (
     BacklogFull,
     BlobMissing,
     BucketForbidden,
+    EndpointDisabled,
     IdempotencyKeyReused,
     InvalidSubmission,
     JobRunning,
@@ -33,6 +35,7 @@ HTTP_STATUS: dict[type[ShieldError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     JobRunning: HTTPStatus.CONFLICT,
     NothingToRetry: HTTPStatus.CONFLICT,
+    EndpointDisabled: HTTPStatus.CONFLICT,
     IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     BacklogFull: HTTPStatus.SERVICE_UNAVAILABLE,
     Unauthorised: HTTPStatus.UNAUTHORIZED,
@@ -50,7 +53,9 @@ CODES = {
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
     HTTPStatus.REQUEST_TIMEOUT: "request_timeout",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "uri_too_long",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported_media_type",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "headers_too_large",
 }
 INVALID_REQUEST = "invalid_request"
 PAGES = ("entrance", "pages")  # blueprints that people look at
@@ -92,13 +97,15 @@ def install(app: Flask) -> None:
     """Answer every error of this app in one shape."""
     app.register_error_handler(ShieldError, _shield_error)
     app.register_error_handler(ValidationError, invalid_request)
+    app.register_error_handler(ClientDisconnected, _cut_short)
+    app.register_error_handler(ParseException, _malformed)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _bug)
 
 
 def invalid_request(error: ValidationError) -> Response:
     """422 with a pointer to each fault. A malformed id in a path is an unknown id."""
-    if error.title in ("JobPath", "ItemPath"):
+    if error.title.endswith("Path"):
         fault = error.errors()[0]
         noun = str(fault["loc"][0]).removesuffix("_id")
         return _shield_error(NotFound(f"no {noun} {fault['input']} in this account"))
@@ -125,9 +132,17 @@ def _shield_error(error: ShieldError) -> Response:
     return response
 
 
+def _cut_short(error: ClientDisconnected) -> Response:
+    if isinstance(error.__context__, TimeoutError):
+        return _http_error(RequestTimeout("the body arrived too slowly: send the whole request again"))
+    return _shield_error(Malformed("the body ended before it was whole: send the whole request again"))
+
+
+def _malformed(error: ParseException) -> Response:
+    return _shield_error(Malformed(f"the body is not in the chunks that Transfer-Encoding promised: {error}"))
+
+
 def _http_error(error: HTTPException) -> Response:
-    if isinstance(error, ClientDisconnected) and isinstance(error.__context__, TimeoutError):
-        error = RequestTimeout("the body stopped arriving: send the whole request again")
     status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
     response = _answer(status, CODES.get(status, status.phrase.lower().replace(" ", "_")), _detail(error, status))
     if status == HTTPStatus.METHOD_NOT_ALLOWED:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http import HTTPStatus
+from itertools import islice
+from threading import BoundedSemaphore
 from typing import Any
 
 from flask import Response, request
@@ -19,6 +21,8 @@ from api.submissions import Accepted, accept, check_backlog, make_once, read_sub
 from shield import idempotency, jobs, models, retention
 
 JSONL = "application/jsonl"
+LINES = 100  # of results that are sent together
+READERS = BoundedSemaphore(2)  # streams that read at once: it is work for the CPU, and other requests want some too
 KEY: list[dict[str, list[Any]]] = [{"key": []}]  # an API key, in OpenAPI's words
 SUBMISSION: dict[str, Any] = {
     "required": True,
@@ -73,7 +77,7 @@ def submit(header: schemas.SubmitHeader, query: schemas.SubmitQuery) -> Response
     means that the job is durable: every image of it will reach one result. Images are not looked into here: what is
     none becomes an item that failed, and its neighbours are scanned.
     """
-    check_backlog()
+    check_backlog(header.key)
     return _accepted(accept(read_submission(request, query.name), header.key))
 
 
@@ -171,11 +175,15 @@ def delete(path: schemas.JobPath) -> Response:
 
 def stream_results(job: models.Job) -> Response:
     """The terminal items of a job, a line each; never more than a page of them in memory."""
-    database = stores().database
+    rows = jobs.results(stores().database, job)
 
     def lines() -> Iterator[str]:
-        for row in jobs.results(database, job):
-            yield schemas.Item.of(row).model_dump_json() + "\n"
+        while True:
+            with READERS:
+                some = [schemas.Item.of(row).model_dump_json() + "\n" for row in islice(rows, LINES)]
+            if not some:
+                return
+            yield "".join(some)
 
     return Response(lines(), mimetype=JSONL)
 

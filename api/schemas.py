@@ -84,7 +84,7 @@ class Job(BaseModel):
     name: str
     state: JobState
     counts: Counts
-    progress: float = Field(ge=0, le=1, description="Share of the items that are done, failed or canceled.")
+    progress: float = Field(ge=0, le=1, description="Share of the items that ended. 0 while the job expands.")
     eta_seconds: int | None = Field(
         description="Until it ends, at its rate so far. Null unless it runs and an item is scanned."
     )
@@ -126,7 +126,7 @@ class Job(BaseModel):
 
 
 def _progress(row: models.Job) -> float:
-    if not row.total:
+    if row.state == JobState.EXPANDING or not row.total:  # of how many is not known yet
         return float(row.state == JobState.ENDED)
     return (row.total - row.pending) / row.total
 

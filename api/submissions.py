@@ -12,14 +12,14 @@ from api.auth import account_id
 from api.errors import Malformed, TooLargeUpload, UnsupportedMediaType
 from api.multipart import Part, read_parts
 from api.schemas import JobName, NewJob
-from api.sources import store_manifest, store_zip
+from api.sources import BOM, store_manifest, store_zip
 from api.stores import stores
 from shield import buckets, expansion, idempotency, jobs, uploads
 from shield.blobs import TooLarge
 from shield.errors import BucketForbidden, InvalidSubmission
 from shield.items import CustomId
 from shield.jobs import NewItem
-from shield.models import Job
+from shield.models import IdempotencyKey, Job
 from shield.states import SourceKind
 
 JSON_BYTES = 32 * 1024 * 1024  # a JSON body is held in memory
@@ -68,6 +68,8 @@ def read_submission(request: Request, name: str = "") -> Submission:
     Raises UnsupportedMediaType, Malformed, TooLargeUpload, InvalidSubmission, StorageUnavailable, and pydantic's
     ValidationError with a pointer to each fault.
     """
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
     match request.mimetype:
         case "multipart/form-data":
             submission = read_upload(request)
@@ -108,7 +110,7 @@ def make_once(make: Callable[[Session], Job], asked: str, idempotency_key: str |
     with held.database.write() as session:
         if idempotency_key and (made := idempotency.job_of(session, account_id(), idempotency_key, asked)):
             return Accepted(jobs.get(session, account_id(), made), replayed=True)
-        jobs.check_backlog(session, held.settings.max_backlog_items)
+        jobs.check_backlog(session, account_id(), held.settings.max_backlog_items)
         job = make(session)
         if idempotency_key:
             idempotency.remember(session, idempotency_key, asked, job)
@@ -116,11 +118,15 @@ def make_once(make: Callable[[Session], Job], asked: str, idempotency_key: str |
     return Accepted(job, replayed=False)
 
 
-def check_backlog() -> None:
-    """Raises BacklogFull: asked before a body is read, so that nobody uploads for nothing. `accept` asks once more."""
+def check_backlog(idempotency_key: str | None) -> None:
+    """Raises BacklogFull: asked before a body is read, so that nobody uploads for nothing. `accept` asks once more.
+
+    A key that has made a job makes no other, and gets its answer.
+    """
     held = stores()
     with held.database.read() as session:
-        jobs.check_backlog(session, held.settings.max_backlog_items)
+        if not (idempotency_key and session.get(IdempotencyKey, (account_id(), idempotency_key))):
+            jobs.check_backlog(session, account_id(), held.settings.max_backlog_items)
 
 
 def _make_job(session: Session, submission: Submission) -> Job:
@@ -140,7 +146,7 @@ def _make_job(session: Session, submission: Submission) -> Job:
 def _read_json(request: Request) -> Submission:
     request.max_content_length = min(JSON_BYTES, stores().settings.max_request_bytes)
     try:
-        wanted = NewJob.model_validate_json(request.get_data(cache=False))
+        wanted = NewJob.model_validate_json(request.get_data(cache=False).removeprefix(BOM))
     except ValidationError as error:
         fault = error.errors()[0]
         if fault["type"] == "json_invalid":

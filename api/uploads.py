@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from api.auth import account_id, require_key
 from api.errors import Malformed, TooLargeUpload, UnsupportedMediaType
 from api.problems import PROBLEMS, problem
+from api.sources import BOM
 from api.stores import stores
 from shield import models, uploads
 from shield.blobs import TooLarge
@@ -77,7 +78,7 @@ blueprint = APIBlueprint(
 )
 blueprint.before_request(require_key)
 content = APIBlueprint(
-    "content", __name__, url_prefix="/v1/uploads", abp_tags=[TAG], abp_responses=problem(403, 408, 413, 500, 503)
+    "content", __name__, url_prefix="/v1/uploads", abp_tags=[TAG], abp_responses=problem(400, 403, 408, 413, 500, 503)
 )
 NEW: dict[str, Any] = {"required": False, "content": {"application/json": {"schema": NewUploads.model_json_schema()}}}
 BYTES: dict[str, Any] = {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string"}}}}
@@ -129,7 +130,7 @@ def put(path: ContentPath, query: ContentQuery) -> Response:
 def _wanted() -> NewUploads:
     """What the body asks for; without a body, one upload."""
     request.max_content_length = BODY_BYTES
-    body = request.get_data(cache=False)
+    body = request.get_data(cache=False).removeprefix(BOM)
     if not body:
         return NewUploads()
     if request.mimetype != "application/json":

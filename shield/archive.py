@@ -29,6 +29,10 @@ END64_LOCATOR = struct.Struct("<4sIQI")
 END64 = struct.Struct("<4sQ2H2I4Q")
 ENTRY = struct.Struct("<4s6H3I5H2I")
 HEADER = struct.Struct("<4s5H3I2H")
+MISPLACED = (
+    "the zip's directory does not lie where its end says: send the zip whole, and alone where something lies before it,"
+    " such as a program that unpacks it"
+)
 DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -93,12 +97,8 @@ class Archive:
         """How many members there are; where their entries begin and end."""
         tail_at = max(0, self.size - END.size - 0xFFFF)
         tail = self._read(tail_at, self.size - tail_at)
-        at = tail.rfind(b"PK\5\6")
-        if at < 0 or len(tail) - at < END.size:
-            raise NotAZip("the body is not a zip: it has no directory at its end")
-        _, disk, first_disk, _, count, size, offset, comment = END.unpack_from(tail, at)
-        if at + END.size + comment != len(tail):
-            raise NotAZip("the body is not a zip: something follows its end, or its end is cut off")
+        at = _end_in(tail)
+        _, disk, first_disk, _, count, size, offset, _ = END.unpack_from(tail, at)
         limit = tail_at + at
         if limit >= END64_LOCATOR.size:
             locator = END64_LOCATOR.unpack(self._read(limit - END64_LOCATOR.size, END64_LOCATOR.size))
@@ -107,14 +107,14 @@ class Archive:
                 disk, first_disk, count, size, offset = self._directory64(limit)
         if disk or first_disk:
             raise NotAZip("the zip is one part of several: send it as one file")
-        if offset + size > limit:
-            raise NotAZip("the zip's directory does not lie where its end says")
+        if offset + size > limit or (size and self._read(offset, 4) != b"PK\1\2"):
+            raise NotAZip(MISPLACED)
         return count, offset, offset + size
 
     def _directory64(self, at: int) -> tuple[int, int, int, int, int]:
         record = self._read(at, END64.size)
         if len(record) < END64.size or record[:4] != b"PK\6\6":
-            raise NotAZip("the zip's 64-bit end is damaged")
+            raise NotAZip(MISPLACED)
         _, _, _, _, disk, first_disk, _, count, size, offset = END64.unpack(record)
         return disk, first_disk, count, size, offset
 
@@ -211,6 +211,18 @@ def _fault_of(name: str) -> str | None:
         "leads out of its folder": ".." in name.split("/"),
     }
     return next((fault for fault, found in faults.items() if found), None)
+
+
+def _end_in(tail: bytes) -> int:
+    """Where the record begins that ends the zip, and this tail of it: what looks like one in its comment is none."""
+    at = found = tail.rfind(b"PK\5\6")
+    while at >= 0:
+        if len(tail) - at >= END.size and at + END.size + END.unpack_from(tail, at)[-1] == len(tail):
+            return at
+        at = tail.rfind(b"PK\5\6", 0, at)
+    if found < 0:
+        raise NotAZip("the body is not a zip: it has no directory at its end")
+    raise NotAZip("the body is not a zip: something follows its end, or its end is cut off")
 
 
 def _decoded(name: bytes, says_utf8: bool) -> str:

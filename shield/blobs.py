@@ -25,6 +25,7 @@ STALE_SECONDS = 24 * 3600.0  # a partial file this old belongs to nobody: its pr
 PROBE_BYTES = 4096
 SHA256 = re.compile("[0-9a-f]{64}")
 UPLOAD_ID = re.compile("upl_[0-9a-f]{27}")
+SLICES = 256  # of a store: by the first two digits of a sha256, and the last two of an upload's id, which are random
 
 
 class TooLarge(ShieldError):
@@ -76,6 +77,13 @@ class Blobs(Protocol):
 
     def upload_url(self, upload_id: str, seconds: int) -> str | None:
         """A secret URL to PUT an upload's bytes to, straight to the store; None when put_upload is the only way."""
+        ...
+
+    def names(self, number: int) -> Iterator[str]:
+        """The sha256 of every blob and the id of every upload in this slice, of SLICES.
+
+        It is read as it goes: what is put or removed meanwhile may be among them or not. Raises as it goes, too.
+        """
         ...
 
     def probe(self) -> None:
@@ -172,6 +180,12 @@ class MemoryBlobs:
     def upload_url(self, upload_id: str, seconds: int) -> None:
         """None: there is no way into this process."""
 
+    def names(self, number: int) -> Iterator[str]:
+        """Those of a moment."""
+        digits = f"{number:02x}"
+        yield from [sha256 for sha256 in self._bytes if sha256.startswith(digits)]
+        yield from [upload_id for upload_id in self._uploads if upload_id.endswith(digits)]
+
     def probe(self) -> None:
         """Memory is there."""
 
@@ -246,6 +260,15 @@ class LocalBlobs:
     def upload_url(self, upload_id: str, seconds: int) -> None:
         """None: a folder is not on the web."""
 
+    def names(self, number: int) -> Iterator[str]:
+        """Read two folders: one of folders with blobs, and one of uploads."""
+        digits = f"{number:02x}"
+        for folder in _listed(self.folder / digits):
+            for name in _listed(self.folder / digits / folder):
+                if SHA256.fullmatch(name) and self.path(name) == self.folder / digits / folder / name:
+                    yield name
+        yield from filter(UPLOAD_ID.fullmatch, _listed(self.folder / "uploads" / digits))
+
     def probe(self) -> None:
         """Write a small file and remove it."""
         with storing():
@@ -302,6 +325,15 @@ def storing() -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageUnavailable(f"the blob store cannot take this now: {error.strerror or error}") from error
+
+
+def _listed(folder: Path) -> list[str]:
+    """What lies in a folder; nothing where it is none."""
+    with storing():
+        try:
+            return [path.name for path in folder.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,16 +1,20 @@
 """The cache: what was measured on the same bytes by the same weights before, in any job of the same account."""
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
 
-from sqlalchemy import Select, literal_column, select, union_all
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy import JSON, Row, Select, String, Table, bindparam, column, func, literal_column, select
+from sqlalchemy.orm import Session
 
 from shield.models import Face, Item, Job
 from shield.policy import FaceFacts
 
+ITEM, JOB, FACE = (cast("Table", entity.__table__) for entity in (Item, Job, Face))
+
 Digest = tuple[str, str]  # the account, and the sha256 of the encoded image
-ASKED = 200  # images in one query: SQLite compounds no more than 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,56 +31,77 @@ class Measured:
 
 
 def find(session: Session, weights_sha256: str, wanted: Collection[Digest]) -> dict[Digest, Measured]:
-    """What is known of these images: a query, and one for the faces, for each ASKED of them.
+    """What is known of these images: a query for each account, and one for the faces where there are any.
 
     Only of jobs that are not deleted: what such a job holds, its views among it, is there for retention.GRACE at least,
     far longer than a lease, so what is found here can still be referred to when it is recorded.
     """
-    digests = list(wanted)
-    found: dict[Digest, Measured] = {}
-    for start in range(0, len(digests), ASKED):
-        for row in session.scalars(_earlier(weights_sha256, digests[start : start + ASKED])):
-            found[row.account_id, row.image_sha256 or ""] = _measured(row)
-    return found
-
-
-def _earlier(weights_sha256: str, digests: Sequence[Digest]) -> Select[Item]:
-    # One earlier item an image, by the index: a popular image may have a million of them. The state is written out, not
-    # bound: only so can a database see that the index of scanned items serves.
-    each = [
-        select(
-            select(Item.id)
-            .join(Job, Job.id == Item.job_id)
-            .where(Item.state == literal_column("'done'"), Item.account_id == account_id, Item.image_sha256 == sha256)
-            .where(Item.weights_sha256 == weights_sha256, Job.deleted_at.is_(None))
-            .limit(1)
-            .subquery()
-            .c.id
-        )
-        for account_id, sha256 in digests
+    of_account: defaultdict[str, list[str]] = defaultdict(list)
+    for account_id, sha256 in wanted:
+        of_account[account_id].append(sha256)
+    query = _earlier(session.get_bind().dialect.name == "sqlite")
+    ids: list[str] = [
+        item_id
+        for account_id, hashes in of_account.items()
+        for item_id in session.scalars(query, {"account": account_id, "hashes": hashes, "weights": weights_sha256})
+        if item_id is not None
     ]
-    return select(Item).where(Item.id.in_(union_all(*each))).options(selectinload(Item.faces))
+    if not ids:
+        return {}
+    faces = _faces(session, ids)
+    found = session.execute(select(ITEM).where(ITEM.c.id.in_(ids)))
+    return {(row.account_id, row.image_sha256): _measured(row, tuple(faces[row.id])) for row in found}
 
 
-def _measured(row: Item) -> Measured:
+@cache
+def _earlier(is_sqlite: bool) -> Select[Any]:
+    """The id of one earlier item for each of `hashes`, by the index: a popular image may have a million of them."""
+    hashes, value = bindparam("hashes", type_=JSON), column("value", String)
+    unfolded = func.json_each(hashes) if is_sqlite else func.json_array_elements_text(hashes)
+    image = unfolded.table_valued(value, name="image")
+    # Asked for each item that is found, so that no statistics can make a database begin with the jobs.
+    deleted_at = select(JOB.c.deleted_at).where(JOB.c.id == ITEM.c.job_id).scalar_subquery()
+    one = (
+        select(ITEM.c.id)
+        # The state is written out, not bound: only so can a database see that the index of scanned items serves.
+        .where(ITEM.c.state == literal_column("'done'"), ITEM.c.account_id == bindparam("account"))
+        .where(ITEM.c.image_sha256 == image.c.value, ITEM.c.weights_sha256 == bindparam("weights"))
+        .where(deleted_at.is_(None))
+        .limit(literal_column("1"))
+        .correlate(image)
+        .scalar_subquery()
+    )
+    return select(one).select_from(image)
+
+
+def _faces(session: Session, item_ids: Collection[str]) -> defaultdict[str, list[FaceFacts]]:
+    """The faces of each of these items, in order."""
+    faces: defaultdict[str, list[FaceFacts]] = defaultdict(list)
+    query = select(FACE).where(FACE.c.item_id.in_(item_ids)).order_by(FACE.c.item_id, FACE.c.ordinal)
+    for row in session.execute(query):
+        faces[row.item_id].append(_facts(row))
+    return faces
+
+
+def _measured(row: Row[Any], faces: tuple[FaceFacts, ...]) -> Measured:
     return Measured(
-        faces=tuple(_facts(face) for face in row.faces),
-        width=row.image_width or 0,
-        height=row.image_height or 0,
-        format=row.image_format or "",
-        sha256=row.image_sha256 or "",
+        faces=faces,
+        width=row.image_width,
+        height=row.image_height,
+        format=row.image_format,
+        sha256=row.image_sha256,
         view_blob=row.view_blob,
-        weights_sha256=row.weights_sha256 or "",
+        weights_sha256=row.weights_sha256,
     )
 
 
-def _facts(row: Face) -> FaceFacts:
+def _facts(face: Row[Any]) -> FaceFacts:
     return FaceFacts(
-        left=row.left,
-        top=row.top,
-        width=row.width,
-        height=row.height,
-        detection_score=row.detection_score,
-        score=row.score,
-        landmarks=tuple((x, y) for x, y in row.landmarks),
+        left=face.left,
+        top=face.top,
+        width=face.width,
+        height=face.height,
+        detection_score=face.detection_score,
+        score=face.score,
+        landmarks=tuple((x, y) for x, y in face.landmarks),
     )

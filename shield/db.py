@@ -30,6 +30,7 @@ POSTGRES = {
     # minute: it is frozen, and holds locks.
     "options": f"-c lock_timeout={BUSY_SECONDS}s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
 }
+CLOCK = select(func.clock_timestamp())
 AWAY = {  # what PostgreSQL says, beside operational errors, that is no fault of the statement: by SQLSTATE
     "25006",  # read-only: a standby
     "25P03",  # the transaction was idle for too long
@@ -148,10 +149,15 @@ def now(session: Session) -> datetime:
     """The clock that leases are measured by: the database's on PostgreSQL, this process's on SQLite."""
     if session.get_bind().dialect.name == "sqlite":
         return datetime.now(UTC)
-    moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    moment: datetime = session.execute(CLOCK).scalar_one()
     return moment.astimezone(UTC)
 
 
 def new_id(prefix: str) -> str:
     """A sortable id: prefix, milliseconds since 1970 in hex, 64 random bits. Later ids sort after earlier ones."""
     return f"{prefix}_{int(time.time() * 1000):011x}{secrets.token_hex(8)}"
+
+
+def first_id(prefix: str, moment: datetime) -> str:
+    """The id before all that are made at this moment or later, and after all that were made before."""
+    return f"{prefix}_{max(int(moment.timestamp() * 1000), 0):011x}"

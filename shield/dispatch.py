@@ -7,18 +7,19 @@ taken in one order (chunk, items, job), so that transactions wait for each other
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any, cast
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import Column, ColumnElement, Table, bindparam, case, or_, select, update
 from sqlalchemy.orm import Session
 
-from shield import outbox, turns
+from shield import events, outbox, rows, turns
 from shield.db import new_id, now
 from shield.jobs import count
 from shield.models import Chunk, Face, Item, Job
 from shield.policy import FaceFacts, Judgement
 from shield.queue import LANES
-from shield.states import ChunkState, ItemState, JobState, sources
+from shield.states import ChunkState, ItemState, JobState, Verdict, sources
 
 SPLIT_AT = 2  # worker deaths on a chunk of several items
 POISON_AT = 3  # worker deaths on a chunk of one
@@ -74,37 +75,75 @@ class Failed:
 Outcome = Scanned | Failed
 
 
+# What every chunk goes through is made once: building a statement takes longer than running it. Of tables, not of
+# classes, for no row becomes an object.
+CHUNK, ITEM, JOB, FACE = (cast("Table", entity.__table__) for entity in (Chunk, Item, Job, Face))
+STILL_LEASED = ITEM.c.state == ItemState.LEASED
+THIS_CHUNK = CHUNK.c.id == bindparam("this_chunk")
+
+
+def _may_become(state: Column[Any], target: ItemState | ChunkState | JobState) -> ColumnElement[bool]:
+    return or_(*(state == source for source in sources(target)))
+
+
+TAKE_CHUNK = (
+    update(CHUNK)
+    .where(THIS_CHUNK, _may_become(CHUNK.c.state, ChunkState.LEASED))
+    .values(state=ChunkState.LEASED, lease_token=bindparam("token"), lease_until=bindparam("until"))
+    .returning(CHUNK.c.job_id, CHUNK.c.alone)
+)
+TAKE_ITEMS = (
+    update(ITEM)
+    .where(ITEM.c.chunk_id == bindparam("this_chunk"), _may_become(ITEM.c.state, ItemState.LEASED))
+    .values(state=ItemState.LEASED)
+    .returning(
+        ITEM.c.ordinal, ITEM.c.id, ITEM.c.account_id, ITEM.c.source_blob, ITEM.c.source_url, ITEM.c.source_upload
+    )
+)
+START_JOB = (  # one that expands goes on expanding
+    update(JOB)
+    .where(JOB.c.id == bindparam("this_job"), JOB.c.started_at.is_(None))
+    .where(or_(_may_become(JOB.c.state, JobState.RUNNING), JOB.c.state == JobState.EXPANDING))
+    .values(
+        state=case((_may_become(JOB.c.state, JobState.RUNNING), JobState.RUNNING), else_=JOB.c.state),
+        started_at=bindparam("moment"),
+    )
+)
+NEXT = (
+    select(CHUNK.c.id)
+    .where(CHUNK.c.state == ChunkState.READY, CHUNK.c.lane == bindparam("lane"))
+    .order_by(CHUNK.c.turn, CHUNK.c.id)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+NEXT_IN_COMPANY = NEXT.where(CHUNK.c.alone.is_(False))
+FENCE = (
+    update(CHUNK)
+    .where(THIS_CHUNK, CHUNK.c.lease_token == bindparam("token"), CHUNK.c.lease_until > bindparam("moment"))
+    .values(lease_token=bindparam("token"))  # locks the row: the fence holds until the commit
+    .returning(CHUNK.c.job_id)
+)
+LEASED = (ITEM.c.chunk_id == bindparam("this_chunk"), STILL_LEASED)
+LEASED_ITEMS = select(ITEM.c.id, ITEM.c.account_id).where(*LEASED)
+CLOSE_CHUNK = (
+    update(CHUNK)
+    .where(THIS_CHUNK, CHUNK.c.state == ChunkState.LEASED, ~select(ITEM.c.id).where(*LEASED).exists())
+    .values(state=ChunkState.DONE, lease_token=None, lease_until=None)
+)
+
+
 def lease(session: Session, chunk_id: str, seconds: float) -> Lease | None:
     """Take this chunk if it is ready; None when somebody was first or it is done."""
-    token = new_id("lse")
-    moment = now(session)
-    chunk = session.execute(
-        update(Chunk)
-        .where(Chunk.id == chunk_id, Chunk.state.in_(sources(ChunkState.LEASED)))
-        .values(state=ChunkState.LEASED, lease_token=token, lease_until=moment + timedelta(seconds=seconds))
-        .returning(Chunk.job_id, Chunk.alone)
-    ).one_or_none()
+    token, moment = new_id("lse"), now(session)
+    hold = {"this_chunk": chunk_id, "token": token, "until": moment + timedelta(seconds=seconds)}
+    chunk = session.execute(TAKE_CHUNK, hold).one_or_none()
     if chunk is None:
         return None
-    rows = session.execute(
-        update(Item)
-        .where(Item.chunk_id == chunk_id, Item.state.in_(sources(ItemState.LEASED)))
-        .values(state=ItemState.LEASED)
-        .returning(Item.ordinal, Item.id, Item.account_id, Item.source_blob, Item.source_url, Item.source_upload)
-    ).all()
-    session.execute(
-        update(Job)
-        .where(Job.id == chunk.job_id, Job.state.in_(sources(JobState.RUNNING)))
-        .values(state=JobState.RUNNING, started_at=moment)
-    )
-    session.execute(
-        update(Job)
-        .where(Job.id == chunk.job_id, Job.state == JobState.EXPANDING, Job.started_at.is_(None))
-        .values(started_at=moment)
-    )
+    taken = session.execute(TAKE_ITEMS, {"this_chunk": chunk_id})
+    session.execute(START_JOB, {"this_job": chunk.job_id, "moment": moment})
     leased = tuple(
         LeasedItem(row.id, row.account_id, row.source_blob, row.source_url, row.source_upload)
-        for row in sorted(rows, key=lambda row: row.ordinal)
+        for row in sorted(taken, key=lambda row: row.ordinal)
     )
     return Lease(chunk_id, token, chunk.alone, leased)
 
@@ -115,10 +154,7 @@ def lease_next(session: Session, seconds: float, company: bool) -> Lease | None:
     With `company`, chunks that must be scanned alone are passed over.
     """
     for lane in LANES:
-        query = select(Chunk.id).where(Chunk.state == ChunkState.READY, Chunk.lane == lane)
-        if company:
-            query = query.where(Chunk.alone.is_(False))
-        found = session.scalars(query.order_by(Chunk.turn, Chunk.id).limit(1).with_for_update(skip_locked=True)).first()
+        found = session.scalars(NEXT_IN_COMPANY if company else NEXT, {"lane": lane}).first()
         if found is not None:
             return lease(session, found, seconds)
     return None
@@ -144,54 +180,41 @@ def record(session: Session, held: Lease, outcomes: Sequence[Outcome]) -> int:
     The chunk is done when none of its items is leased any more, and the job ends with its last item.
     """
     moment = now(session)
-    job_id = session.scalars(
-        update(Chunk)
-        .where(Chunk.id == held.chunk_id, Chunk.lease_token == held.token, Chunk.lease_until > moment)
-        .values(lease_token=held.token)  # locks the row: the fence holds until the commit
-        .returning(Chunk.job_id)
-    ).one_or_none()
+    fence = {"this_chunk": held.chunk_id, "token": held.token, "moment": moment}
+    job_id = session.scalars(FENCE, fence).one_or_none()
     if job_id is None:
         return 0
-    counts = _write(session, held.chunk_id, outcomes)
+    counts = _write(session, held.chunk_id, outcomes, moment)
     _close_chunk(session, held.chunk_id)
     count(session, job_id, **counts)
     return counts["done"] + counts["failed"]
 
 
-def _write(session: Session, chunk_id: str, outcomes: Sequence[Outcome]) -> Counter[str]:
+def _write(session: Session, chunk_id: str, outcomes: Sequence[Outcome], moment: datetime) -> Counter[str]:
     """Write outcomes of a chunk whose row is locked; what to add to the job's counts. Items that moved before do not.
 
     Two statements and one for the faces, however many items.
     """
-    leased = select(Item.id, Item.account_id).where(Item.chunk_id == chunk_id, Item.state == ItemState.LEASED)
-    account_of: dict[str, str] = {row.id: row.account_id for row in session.execute(leased)}
+    account_of = {row.id: row.account_id for row in session.execute(LEASED_ITEMS, {"this_chunk": chunk_id})}
     moving = [outcome for outcome in outcomes if outcome.item_id in account_of]
-    moment = now(session)
     scanned = [outcome for outcome in moving if isinstance(outcome, Scanned)]
-    for target, rows in (
-        (ItemState.DONE, [_done_row(outcome) for outcome in scanned]),
-        (ItemState.FAILED, [_failed_row(outcome) for outcome in moving if isinstance(outcome, Failed)]),
-    ):
-        if rows:
-            moves = [{"b_id": row.pop("id"), **row, "state": target, "ended_at": moment} for row in rows]
-            names = [name for name in moves[0] if name != "b_id"]
-            session.connection().execute(
-                update(Item.__table__)  # type: ignore[arg-type]
-                .where(Item.id == bindparam("b_id"), Item.state == ItemState.LEASED)
-                .values({name: bindparam(name) for name in names}),
-                moves,
-            )
+    failed = [outcome for outcome in moving if isinstance(outcome, Failed)]
+    rows.change(session, ITEM, [_done_row(outcome, moment) for outcome in scanned], STILL_LEASED)
+    rows.change(session, ITEM, [_failed_row(outcome, moment) for outcome in failed], STILL_LEASED)
     faces = [_face_row(o.item_id, account_of[o.item_id], n, f) for o in scanned for n, f in enumerate(o.faces)]
-    if faces:
-        session.execute(insert(Face), faces)
-    return Counter(
-        done=len(scanned), failed=len(moving) - len(scanned), **Counter(str(o.judgement.verdict) for o in scanned)
-    )
+    rows.add(session, FACE, faces)
+    flagged = [outcome for outcome in scanned if outcome.judgement.verdict in (Verdict.FAKE, Verdict.SUSPECT)]
+    if flagged or failed:
+        account_id = account_of[(flagged or failed)[0].item_id]
+        events.items_ended(session, account_id, [o.item_id for o in flagged], [o.item_id for o in failed])
+    return Counter(done=len(scanned), failed=len(failed), **Counter(str(o.judgement.verdict) for o in scanned))
 
 
-def _done_row(outcome: Scanned) -> dict[str, object]:
+def _done_row(outcome: Scanned, moment: datetime) -> dict[str, object]:
     return {
         "id": outcome.item_id,
+        "state": ItemState.DONE,
+        "ended_at": moment,
         "verdict": outcome.judgement.verdict,
         "reasons": list(outcome.judgement.reasons),
         "score": outcome.judgement.score,
@@ -206,8 +229,14 @@ def _done_row(outcome: Scanned) -> dict[str, object]:
     }
 
 
-def _failed_row(outcome: Failed) -> dict[str, object]:
-    return {"id": outcome.item_id, "error_code": outcome.code, "error_detail": outcome.detail[:1000]}
+def _failed_row(outcome: Failed, moment: datetime) -> dict[str, object]:
+    return {
+        "id": outcome.item_id,
+        "state": ItemState.FAILED,
+        "ended_at": moment,
+        "error_code": outcome.code,
+        "error_detail": outcome.detail[:1000],
+    }
 
 
 def _face_row(item_id: str, account_id: str, ordinal: int, face: FaceFacts) -> dict[str, object]:
@@ -226,12 +255,7 @@ def _face_row(item_id: str, account_id: str, ordinal: int, face: FaceFacts) -> d
 
 
 def _close_chunk(session: Session, chunk_id: str) -> None:
-    still_leased = select(Item.id).where(Item.chunk_id == chunk_id, Item.state == ItemState.LEASED).exists()
-    session.execute(
-        update(Chunk)
-        .where(Chunk.id == chunk_id, Chunk.state == ChunkState.LEASED, ~still_leased)
-        .values(state=ChunkState.DONE, lease_token=None, lease_until=None)
-    )
+    session.execute(CLOSE_CHUNK, {"this_chunk": chunk_id})
 
 
 def release(session: Session, held: Lease) -> None:
@@ -326,6 +350,6 @@ def _unlease(session: Session, chunk: Chunk, state: ChunkState) -> None:
 def _fail_as_poison(session: Session, chunk: Chunk) -> None:
     detail = f"{chunk.deaths} workers died while they scanned this image; it will not be tried again"
     item_ids = session.scalars(select(Item.id).where(Item.chunk_id == chunk.id, Item.state == ItemState.LEASED)).all()
-    counts = _write(session, chunk.id, [Failed(item_id, "poison", detail) for item_id in item_ids])
+    counts = _write(session, chunk.id, [Failed(item_id, "poison", detail) for item_id in item_ids], now(session))
     _unlease(session, chunk, ChunkState.DONE)
     count(session, chunk.job_id, **counts)

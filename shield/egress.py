@@ -1,229 +1,197 @@
-"""Egress: fetch what a stranger's URL names, without being led to our own network.
+"""Egress: every request to a stranger's URL goes through here, and none is led to our own network.
 
-The URL is parsed once. Its host is resolved here, every address is checked, and the connection goes to the checked
-address under the original name, so that nothing is looked up twice. Redirects are checked the same way. The list of
-what is refused is our own, for `ipaddress.is_global` lets NAT64, 6to4, multicast and site-local addresses through.
+A URL is parsed once. Its host is resolved here, every address is checked, and the connection goes to a checked address
+under the original name, so that nothing is looked up twice. Time and bytes are counted over the whole exchange.
 """
 
-import contextlib
-import re
-import socket
 import ssl
-import threading
 import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from queue import Empty, SimpleQueue
+from ipaddress import ip_address
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
 
 import httpcore
 
+from shield import addresses
+from shield.blobs import TooLarge
 from shield.errors import FetchFailed
 
 OK = 200
 REDIRECTS = 3
-PORTS = {"http": 80, "https": 443}
-HEADERS = [("User-Agent", "deepfake-shield"), ("Accept", "image/*, */*;q=0.1"), ("Accept-Encoding", "identity")]
+HEAD_BYTES = 64 * 1024  # what an answer may have beside its body: its head, and how the body is framed
+ALWAYS = [("User-Agent", "deepfake-shield"), ("Accept-Encoding", "identity")]  # what is never unpacked is no bomb
+ACCEPT = ("Accept", "image/*, */*;q=0.1")
+_tls = cache(ssl.create_default_context)  # certificates are checked against the system's store
 
-REFUSED_V4 = [
-    IPv4Network(net)
-    for net in (
-        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
-        *("192.168.0.0/16", "224.0.0.0/4", "240.0.0.0/4"),  # private, carrier's NAT, own machine, multicast, reserved
-        *("192.0.0.0/24", "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15"),  # tests, benchmarks
-        *("192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.175.48.0/24"),  # AS112, AMT, 6to4 relays
-        "168.63.129.16/32",  # Azure's host agent answers here, on a public address
-    )
-]
-PUBLIC_V6 = IPv6Network("2000::/3")  # everything else is reserved, local, mapped, NAT64 or multicast
-REFUSED_V6 = [
-    IPv6Network(net)
-    for net in (
-        *("2001::/23", "2002::/16"),  # Teredo, ORCHID, benchmarks; 6to4
-        *("2001:db8::/32", "3fff::/20", "3ffe::/16"),  # documentation, the old 6bone
-    )
-]
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered: header names in lower case, and as much of the body as was asked for."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 def fetch(url: str, *, limit_bytes: int, timeout_seconds: float, allow_loopback: bool = False) -> bytes:
-    """The bytes that an http(s) URL answers with, after at most three redirects, within this size and whole time.
+    """The bytes that an http(s) URL answers with, after at most three redirects, each checked like the first URL.
 
-    Raises FetchFailed, which says why.
+    Raises TooLarge, UrlRefused, and FetchFailed for any other reason, which it says.
     """
-    backend = _GuardedBackend(time.monotonic() + timeout_seconds, allow_loopback)
-    try:
-        with httpcore.ConnectionPool(ssl_context=_tls(), network_backend=backend) as pool:
-            for _ in range(REDIRECTS + 1):
-                parsed = _parse(url, allow_loopback)
-                with pool.stream("GET", parsed, headers=[("Host", _host(parsed)), *HEADERS]) as response:
-                    target = _redirect(response)
-                    if target is None:
-                        return _body(response, limit_bytes)
-                    url = _join(url, target)
-    except httpcore.TimeoutException as error:
-        raise FetchFailed(f"timed out after {timeout_seconds:g} s") from error
-    except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-        raise FetchFailed(f"the connection failed: {str(error) or type(error).__name__}") from error
+    with _exchange(timeout_seconds, limit_bytes, allow_loopback) as exchange:
+        for _ in range(REDIRECTS + 1):
+            with exchange.send("GET", url, [*ALWAYS, ACCEPT]) as response:
+                target = _redirect(url, response)
+                if target is None:
+                    return _body(response, limit_bytes)
+                url = target
     raise FetchFailed(f"more than {REDIRECTS} redirects")
 
 
-def refusal(address: str, allow_loopback: bool = False) -> str | None:
-    """Why this IP address must not be connected to; None when it is public."""
-    ip = ip_address(address)
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    if (allow_loopback and ip.is_loopback) or _is_public(ip):
-        return None
-    return f"address {address} is not public"
+def post(
+    url: str, body: bytes, headers: Mapping[str, str], *, timeout_seconds: float, limit_bytes: int, allow_loopback: bool
+) -> Answer:
+    """What a URL answers to this body, whatever the status: no redirect is followed. The answer's body is cut off.
+
+    Raises UrlRefused, and FetchFailed for any other reason why there is no answer, which it says.
+    """
+    with (
+        _exchange(timeout_seconds, limit_bytes, allow_loopback) as exchange,
+        exchange.send("POST", url, [*ALWAYS, *headers.items()], body) as response,
+    ):
+        return Answer(response.status, _headers(response), _read(response, limit_bytes))
 
 
-def _is_public(ip: IPv4Address | IPv6Address) -> bool:
-    if isinstance(ip, IPv4Address):
-        return not any(ip in net for net in REFUSED_V4)
-    return ip in PUBLIC_V6 and not any(ip in net for net in REFUSED_V6)
+def check_url(url: str, *, allow_loopback: bool) -> None:
+    """Raises UrlRefused for a URL that no request would go to, as far as can be told without a look-up."""
+    addresses.parse(url, allow_loopback=allow_loopback)
 
 
-def _parse(url: str, allow_loopback: bool) -> httpcore.URL:
-    """The one reading of a URL; the parts are never put together and read again by another parser."""
-    if re.search(r"[\x00-\x20\x7f\\]", url):
-        raise FetchFailed("the URL holds a space, a backslash or a control character: percent-encode it")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-        host = (parts.hostname or "").encode("idna").decode()
-    except ValueError as error:
-        raise FetchFailed(f"the URL is malformed: {error}") from error
-    if parts.scheme not in PORTS:
-        raise FetchFailed(f"the URL must begin with http:// or https://, not {parts.scheme or 'nothing'}")
-    if parts.username is not None or parts.password is not None:
-        raise FetchFailed("the URL holds a user name or password, which is not allowed")
-    if not re.fullmatch(r"[0-9a-z._-]+|[0-9a-f:.]+", host):
-        raise FetchFailed("the URL has no valid host")
-    if port not in (None, *PORTS.values()) and not allow_loopback:
-        raise FetchFailed(f"port {port} is not allowed: use 80 or 443")
-    target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
-    if parts.query:
-        target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~?[]|{}^`")
-    return httpcore.URL(scheme=parts.scheme, host=host, port=port, target=target)
+def _headers(response: httpcore.Response) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
 
 
-def _join(url: str, target: str) -> str:
-    """Where a redirect from `url` to `target` leads, not yet checked. Raises FetchFailed when that is no URL."""
-    try:
-        return urljoin(url, target)
-    except ValueError as error:
-        raise FetchFailed(f"redirects to a malformed URL: {error}") from error
-
-
-def _host(url: httpcore.URL) -> str:
-    """The Host header; httpcore would leave an IPv6 address without its brackets."""
-    host = url.host.decode()
-    return (f"[{host}]" if ":" in host else host) + (f":{url.port}" if url.port is not None else "")
-
-
-def _redirect(response: httpcore.Response) -> str | None:
-    """Where a redirect leads; None for an answer with a body. Raises FetchFailed for any other answer."""
+def _redirect(url: str, response: httpcore.Response) -> str | None:
+    """Where a redirect leads, not yet checked; None for an answer with a body. Raises FetchFailed for any other."""
     if response.status == OK:
         return None
-    location = next((value for name, value in response.headers if name.lower() == b"location"), None)
-    if response.status in (301, 302, 303, 307, 308) and location is not None:
-        return location.decode("latin-1")
-    raise FetchFailed(f"answered {response.status}")
+    location = _headers(response).get("location")
+    if response.status not in (301, 302, 303, 307, 308) or location is None:
+        raise FetchFailed(f"answered {response.status}")
+    return addresses.join(url, location)
 
 
 def _body(response: httpcore.Response, limit_bytes: int) -> bytes:
-    """The body, counted as it comes: what Content-Length says only helps to refuse early."""
-    headers = {name.lower(): value for name, value in response.headers}
-    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+    """The whole body, counted as it comes: what Content-Length says only helps to refuse early."""
+    headers = _headers(response)
+    if headers.get("content-encoding", "identity").lower() != "identity":
         raise FetchFailed("answered with a compressed body, which was not asked for")
-    length = headers.get(b"content-length", b"")
+    length = headers.get("content-length", "")
     if length.isdigit() and int(length) > limit_bytes:
-        raise FetchFailed(f"larger than {limit_bytes} bytes")
+        raise TooLarge(limit_bytes)
+    content = _read(response, limit_bytes + 1)
+    if len(content) > limit_bytes:
+        raise TooLarge(limit_bytes)
+    return content
+
+
+def _read(response: httpcore.Response, limit_bytes: int) -> bytes:
+    """The body, cut off at this size."""
     content = bytearray()
     for part in response.iter_stream():
         content += part
-        if len(content) > limit_bytes:
-            raise FetchFailed(f"larger than {limit_bytes} bytes")
-    return bytes(content)
+        if len(content) >= limit_bytes:
+            break
+    return bytes(content[:limit_bytes])
 
 
-class _GuardedBackend(httpcore.NetworkBackend):
-    """Connects to checked addresses only, and lets nothing outlast the deadline (time.monotonic)."""
+@contextmanager
+def _exchange(timeout_seconds: float, limit_bytes: int, allow_loopback: bool) -> Iterator["_Exchange"]:
+    exchange = _Exchange(time.monotonic() + timeout_seconds, limit_bytes, allow_loopback)
+    try:
+        yield exchange
+    except (httpcore.TimeoutException, TimeoutError) as error:
+        raise FetchFailed(f"timed out after {timeout_seconds:g} s") from error
+    except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
+        raise FetchFailed(f"the connection failed: {str(error) or type(error).__name__}") from error
 
-    def __init__(self, deadline: float, allow_loopback: bool) -> None:
-        self._deadline = deadline
-        self._allow_loopback = allow_loopback
-        self._backend = httpcore.SyncBackend()
+
+@dataclass(slots=True)
+class _Exchange(httpcore.NetworkBackend):
+    """Connects to checked addresses only; no step outlasts the deadline (time.monotonic) or reads past the limits."""
+
+    deadline: float
+    limit_bytes: int
+    allow_loopback: bool
+    bytes_left: int = 0
+
+    @contextmanager
+    def send(
+        self, method: str, url: str, headers: Iterable[tuple[str, str]], body: bytes | None = None
+    ) -> Iterator[httpcore.Response]:
+        parsed = addresses.parse(url, allow_loopback=self.allow_loopback)
+        named = [("Host", addresses.host_header(parsed)), *headers]
+        self.bytes_left = HEAD_BYTES
+        with (
+            httpcore.ConnectionPool(ssl_context=_tls(), network_backend=self) as pool,
+            pool.stream(method, parsed, headers=named, content=body) as response,
+        ):
+            self.bytes_left += self.limit_bytes
+            yield response
 
     def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> httpcore.NetworkStream:
-        addresses = _resolve(host, port, _left(self._deadline))
-        for address in addresses:
-            if reason := refusal(address, self._allow_loopback):
-                raise FetchFailed(reason)
-        for address in addresses[:-1]:
-            with contextlib.suppress(httpcore.ConnectError):
-                return self._connect(address, port)
-        return self._connect(addresses[-1], port)
+        found = addresses.resolve(host, port, seconds=self.seconds_left(), allow_loopback=self.allow_loopback)
+        for waiting in range(len(found), 1, -1):
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return self._connect(found[-waiting], port, self.seconds_left() / waiting)
+        return self._connect(found[-1], port, self.seconds_left())
 
-    def _connect(self, address: str, port: int) -> httpcore.NetworkStream:
-        return _Stream(self._backend.connect_tcp(address, port, _left(self._deadline)), self._deadline)
+    def _connect(self, address: str, port: int, seconds: float) -> httpcore.NetworkStream:
+        stream = httpcore.SyncBackend().connect_tcp(address, port, seconds)
+        if ip_address(stream.get_extra_info("server_addr")[0]) != ip_address(address):
+            stream.close()
+            raise FetchFailed(f"the connection led to another address than {address}")
+        return _Stream(stream, self)
+
+    def seconds_left(self) -> float:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
 
 
+@dataclass(slots=True)
 class _Stream(httpcore.NetworkStream):
-    """A stream whose every step has only what is left of the whole time: a byte a second does not keep it alive."""
+    """A connection whose every step has only what is left: a byte a second does not keep it alive."""
 
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
-        self._stream = stream
-        self._deadline = deadline
+    stream: httpcore.NetworkStream
+    exchange: _Exchange
 
     def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
-        return self._stream.read(max_bytes, _left(self._deadline))
+        if self.exchange.bytes_left == 0:
+            raise FetchFailed("the answer is larger than its head and body may be")
+        part = self.stream.read(min(max_bytes, self.exchange.bytes_left), self.exchange.seconds_left())
+        self.exchange.bytes_left -= len(part)
+        return part
 
     def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
-        self._stream.write(buffer, _left(self._deadline))
+        connection = self.stream.get_extra_info("socket")
+        try:
+            while buffer:  # httpcore's own loop gives each part the whole time anew
+                connection.settimeout(self.exchange.seconds_left())
+                buffer = buffer[connection.send(buffer) :]
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
 
     def close(self) -> None:
-        self._stream.close()
+        self.stream.close()
 
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, *_: Any, **__: Any
-    ) -> httpcore.NetworkStream:
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline)), self._deadline)
+    def start_tls(self, ssl_context: Any, server_hostname: Any = None, *_: Any, **__: Any) -> httpcore.NetworkStream:
+        secure = self.stream.start_tls(ssl_context, server_hostname, self.exchange.seconds_left())
+        return _Stream(secure, self.exchange)
 
     def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise httpcore.ReadTimeout
-    return left
-
-
-def _resolve(host: str, port: int, seconds: float) -> list[str]:
-    """Every address of a host. In a thread, because the system's resolver knows no deadline."""
-    answers: SimpleQueue[list[str] | OSError] = SimpleQueue()
-
-    def ask() -> None:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            answers.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
-        except (OSError, UnicodeError) as error:
-            answers.put(OSError(str(error)))
-
-    threading.Thread(target=ask, name="resolve", daemon=True).start()
-    try:
-        answer = answers.get(timeout=seconds)
-    except Empty:
-        raise httpcore.ConnectTimeout from None
-    if isinstance(answer, OSError) or not answer:
-        raise FetchFailed(f"the host {host} has no address")
-    return answer
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """Certificates are checked against the system's store."""
-    return ssl.create_default_context()
+        return self.stream.get_extra_info(info)

@@ -1,14 +1,18 @@
 """What can go wrong, by name. Every error carries a stable `code` that clients may rely on.
 
 ShieldError
-├── InvalidSubmission    422  the body is well-formed but cannot become a job
+├── InvalidSubmission    422  the body is well-formed but cannot become a job, or a webhook
 │   ├── NotJsonLines           a manifest that is not JSON Lines
 │   ├── NotAZip                an archive that cannot be read
 │   ├── UnsafeZip              an archive with a member that leads out of it, or is no plain file
-│   └── ZipBomb                an archive that unpacks to more than it may
+│   ├── ZipBomb                an archive that unpacks to more than it may
+│   ├── UnsafeUrl              a webhook's URL that is malformed, not https, or leads to no public address
+│   ├── WeakSecret             a webhook's secret that is too short, or no secret at all
+│   └── TooManyEndpoints       the account has as many webhooks as it may
 ├── NotFound             404  no such thing in this account
 ├── JobRunning           409  the job has not ended: cancel it, or wait
 ├── NothingToRetry       409  no item of the job failed
+├── EndpointDisabled     409  the webhook is disabled: enable it first
 ├── IdempotencyKeyReused 422  the key belongs to another request
 ├── Unauthorised         401  no key, an unknown key, a revoked key, a spent link
 ├── StorageUnavailable   503  the database or the blob store cannot take the work: try again
@@ -16,8 +20,10 @@ ShieldError
 ├── BlobMissing          500  a stored object is gone
 ├── UploadUrlInvalid     403  the signature is not that of this upload's URL
 ├── UploadUrlExpired     403  the upload's URL can no longer be used
+├── SealBroken           --   a stored secret was sealed under another key: fails the try of a delivery
 ├── SourceFailed         --   a job's source cannot be read: ends the job with what it gave, not the request
 ├── FetchFailed          --   an item's source could not be fetched: ends the item, not the request
+│   ├── UrlRefused       --   no request is sent to this URL: malformed, or not of the public internet
 │   ├── UploadMissing    --   nothing was put to the upload's URL
 │   ├── S3Missing        --   no such bucket or key
 │   └── S3Forbidden      --   the S3 server does not let us read there
@@ -33,7 +39,7 @@ class ShieldError(Exception):
 
 
 class InvalidSubmission(ShieldError):
-    """A submission that cannot become a job; `pointer` is a JSON pointer to what is wrong."""
+    """A submission that cannot become what was asked for; `pointer` is a JSON pointer to what is wrong."""
 
     code = "invalid_submission"
 
@@ -66,6 +72,24 @@ class ZipBomb(InvalidSubmission):
     code = "zip_bomb"
 
 
+class UnsafeUrl(InvalidSubmission):
+    """A webhook's URL that is malformed, is not https, or leads to an address that is not public."""
+
+    code = "unsafe_url"
+
+
+class WeakSecret(InvalidSubmission):
+    """A webhook's secret that is too short, or is not written as one."""
+
+    code = "weak_secret"
+
+
+class TooManyEndpoints(InvalidSubmission):
+    """The account has as many webhooks as it may have."""
+
+    code = "too_many_webhooks"
+
+
 class NotFound(ShieldError):
     """No such thing in this account. Another account's id reads the same as an unknown one."""
 
@@ -82,6 +106,12 @@ class NothingToRetry(ShieldError):
     """No item of the job failed."""
 
     code = "nothing_to_retry"
+
+
+class EndpointDisabled(ShieldError):
+    """The webhook is disabled, and what was asked would send it something."""
+
+    code = "webhook_disabled"
 
 
 class IdempotencyKeyReused(ShieldError):
@@ -114,6 +144,12 @@ class BlobMissing(ShieldError):
     code = "blob_missing"
 
 
+class SealBroken(ShieldError):
+    """A stored secret does not open under the installation's secret key."""
+
+    code = "seal_broken"
+
+
 class SourceFailed(ShieldError):
     """A job's source cannot be read, or not to its end. What was expanded is scanned all the same."""
 
@@ -124,6 +160,10 @@ class FetchFailed(ShieldError):
     """An item's source could not be fetched."""
 
     code = "fetch_failed"
+
+
+class UrlRefused(FetchFailed):
+    """A URL that no request is sent to: malformed, no http(s), or not of the public internet."""
 
 
 class UploadMissing(FetchFailed):

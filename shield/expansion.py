@@ -4,11 +4,11 @@ A step is one transaction: its items, what it rejected, and how far the source i
 twice, whenever the process dies; a step that another process has taken meanwhile changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.orm import Session
 
 from shield import buckets, uploads
@@ -19,6 +19,7 @@ from shield.models import Job, Rejection, Source
 from shield.queue import LANES
 from shield.states import JobState, SourceKind, sources
 
+KINDS = tuple(SourceKind)
 KEPT_REJECTIONS = 1000  # rows of one job; beyond them rejections are only counted
 
 
@@ -91,21 +92,37 @@ def submit(
     return job
 
 
-def next_account(session: Session, after: str) -> str | None:
-    """The account with expanding jobs whose turn comes after this account's; None when no job expands."""
-    accounts = select(Job.account_id).where(Job.state == JobState.EXPANDING).order_by(Job.account_id).limit(1)
+def next_account(
+    session: Session, after: str, kinds: Collection[SourceKind] = KINDS, waiting: Collection[str] = ()
+) -> str | None:
+    """The account whose turn comes after this account's, of those with jobs that expand; None when there is none.
+
+    Only jobs with a source of these kinds count, and none that is `waiting`, by their ids.
+    """
+    accounts = select(Job.account_id).join(Source, Source.job_id == Job.id).order_by(Job.account_id).limit(1)
+    accounts = accounts.where(*_due(kinds, waiting))
     following = session.scalars(accounts.where(Job.account_id > after)).first()
     return following or session.scalars(accounts).first()
 
 
-def next_source(session: Session, account_id: str, after: str) -> Expanding | None:
-    """The source of an account's expanding job whose turn comes after this job's; None when none expands."""
+def next_source(
+    session: Session,
+    account_id: str,
+    after: str,
+    kinds: Collection[SourceKind] = KINDS,
+    waiting: Collection[str] = (),
+) -> Expanding | None:
+    """The source of an account's job whose turn comes after this job's, of those that next_account counts."""
     query = select(Source).join(Job, Job.id == Source.job_id).order_by(Job.id).limit(1)
-    query = query.where(Job.account_id == account_id, Job.state == JobState.EXPANDING)
+    query = query.where(Job.account_id == account_id, *_due(kinds, waiting))
     row = session.scalars(query.where(Job.id > after)).first() or session.scalars(query).first()
     if row is None:
         return None
     return Expanding(row.job_id, row.account_id, SourceKind(row.kind), row.blob, row.url, row.position, row.cursor)
+
+
+def _due(kinds: Collection[SourceKind], waiting: Collection[str]) -> tuple[ColumnElement[bool], ...]:
+    return Job.state == JobState.EXPANDING, Source.kind.in_(kinds), Job.id.not_in(waiting)
 
 
 def advance(session: Session, expanding: Expanding, step: Step, chunk_items: int) -> bool:

@@ -7,11 +7,12 @@ import heapq
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from sqlalchemy import func, insert, literal_column, select, update
+from sqlalchemy import Table, bindparam, func, literal_column, select, update
 from sqlalchemy.orm import Session, selectinload
 
-from shield import outbox, turns
+from shield import events, outbox, rows, turns
 from shield.db import Database, new_id, now
 from shield.errors import BacklogFull, InvalidSubmission, JobRunning, NotFound, NothingToRetry
 from shield.models import Chunk, Item, Job
@@ -21,6 +22,23 @@ ITEM_ID = re.compile(r"itm_[0-9a-f]{27}_([0-9]{7})")
 PAGE = 500  # items read at a time while results are streamed, or copied into a retry
 CANCELED_AT_ONCE = 2_000  # items that a request to cancel ends itself, in about 50 ms; the house ends the rest
 CANCELING_JOBS = 1_000  # looked at in one turn of the house
+
+JOB, CHUNK, ITEM = (cast("Table", entity.__table__) for entity in (Job, Chunk, Item))
+COUNTS = ("done", "failed", "canceled", *Verdict)
+ADD = (
+    update(JOB)
+    .where(JOB.c.id == bindparam("this_job"))
+    .values({name: JOB.c[name] + bindparam(f"more_{name}") for name in COUNTS})
+    .returning(JOB.c.total - JOB.c.done - JOB.c.failed - JOB.c.canceled)
+)
+END = (
+    update(JOB)
+    .where(JOB.c.id == bindparam("this_job"), JOB.c.done + JOB.c.failed + JOB.c.canceled == JOB.c.total)
+    .where(JOB.c.state.in_(sources(JobState.ENDED)))
+    .values(state=JobState.ENDED, ended_at=bindparam("moment"))
+    .returning(JOB.c.id)
+)
+STATE = select(JOB.c.state).where(JOB.c.id == bindparam("this_job")).with_for_update()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +100,34 @@ def retry(session: Session, account_id: str, job_id: str, chunk_items: int) -> J
     page = page.where(Item.job_id == old.id, Item.account_id == account_id, Item.state == ItemState.FAILED)
     size = max(PAGE // chunk_items, 1) * chunk_items  # whole chunks
     first, after = 0, -1
-    while rows := session.execute(page.where(Item.ordinal > after).order_by(Item.ordinal).limit(size)).all():
-        copies = [NewItem(row.source_blob, row.source_url, row.source_upload, row.custom_id) for row in rows]
+    while found := session.execute(page.where(Item.ordinal > after).order_by(Item.ordinal).limit(size)).all():
+        copies = [NewItem(row.source_blob, row.source_url, row.source_upload, row.custom_id) for row in found]
         add_items(session, job, copies, first, chunk_items)
-        first, after = first + len(rows), rows[-1].ordinal
+        first, after = first + len(found), found[-1].ordinal
     return job
 
 
-def check_backlog(session: Session, most: int) -> None:
-    """Raises BacklogFull when more than `most` items wait, of all accounts together."""
+def check_backlog(session: Session, account_id: str, most: int) -> None:
+    """Raises BacklogFull when more than `most` items wait, and more of this account's than its fair part of `most`.
+
+    An account's fair part is that of the accounts that wait: so nobody is locked out by the jobs of another.
+    """
     # The state is written out, not bound: only so can a database see that the index of live jobs serves.
-    waiting = select(func.coalesce(func.sum(Job.total - Job.done - Job.failed - Job.canceled), 0))
-    count = session.scalar(waiting.where(Job.state != literal_column("'ended'"))) or 0
-    if count > most:
-        raise BacklogFull(f"{count} items wait, more than the limit of {most}: nothing was accepted, try again later")
+    live = Job.state != literal_column("'ended'")
+    pending = func.coalesce(func.sum(Job.total - Job.done - Job.failed - Job.canceled), 0)
+    total = session.scalar(select(pending).where(live)) or 0
+    if total <= most:
+        return
+    # By an expression, so that no index of every job there ever was is read for the order of its accounts.
+    account = func.coalesce(Job.account_id, literal_column("''"))
+    found = session.execute(select(account, pending).where(live).group_by(account))
+    waiting = {str(holder): int(items) for holder, items in found if items}
+    own = waiting.get(account_id, 0)
+    if own * len(waiting) > most:
+        raise BacklogFull(
+            f"{total} items wait, more than the limit of {most}, and {own} of them are this account's: nothing was"
+            " accepted, try again later"
+        )
 
 
 def add_items(session: Session, job: Job, items: Sequence[NewItem], first: int, chunk_items: int) -> None:
@@ -104,7 +136,7 @@ def add_items(session: Session, job: Job, items: Sequence[NewItem], first: int, 
     The job's total is the caller's to set.
     """
     turn = turns.next_of(session, job.account_id, job.lane)
-    chunks = [
+    chunks: list[rows.Row] = [
         {
             "id": f"chk_{job.id[4:]}_{first + start:07d}",
             "account_id": job.account_id,
@@ -116,8 +148,8 @@ def add_items(session: Session, job: Job, items: Sequence[NewItem], first: int, 
         }
         for start in range(0, len(items), chunk_items)
     ]
-    session.execute(insert(Chunk), chunks)
-    rows = [
+    rows.add(session, CHUNK, chunks)
+    new = [
         {
             "id": f"itm_{job.id[4:]}_{first + number:07d}",
             "account_id": job.account_id,
@@ -131,14 +163,15 @@ def add_items(session: Session, job: Job, items: Sequence[NewItem], first: int, 
         }
         for number, item in enumerate(items)
     ]
-    session.execute(insert(Item), rows)
+    rows.add(session, ITEM, new)
     outbox.owe_scans(session, job, [(str(chunk["id"]), turn + n) for n, chunk in enumerate(chunks)])
 
 
 def get(session: Session, account_id: str, job_id: str) -> Job:
     """A job of this account. Raises NotFound, also for a job that was deleted or has expired."""
     query = select(Job).where(Job.id == job_id, Job.account_id == account_id, Job.deleted_at.is_(None))
-    job = session.scalars(query).first()
+    # As it is now, also where this session has seen it before: its counts are changed behind the session's back.
+    job = session.scalars(query, execution_options={"populate_existing": True}).first()
     if job is None:
         raise NotFound(f"no job {job_id} in this account")
     return job
@@ -274,15 +307,20 @@ def cancel_waiting(session: Session, job_id: str, limit: int) -> int:
 
 def count(session: Session, job_id: str, **more: int) -> None:
     """Add to a job's counts, and end it when every item is terminal: the one place where a job ends."""
-    added = {name: getattr(Job, name) + number for name, number in more.items() if number}
-    if added:
-        session.execute(update(Job).where(Job.id == job_id).values(added))
-    session.execute(
-        update(Job)
-        .where(
-            Job.id == job_id,
-            Job.done + Job.failed + Job.canceled == Job.total,
-            Job.state.in_(sources(JobState.ENDED)),
-        )
-        .values(state=JobState.ENDED, ended_at=now(session))
-    )
+    added = {f"more_{name}": more.get(name, 0) for name in COUNTS}
+    if any(added.values()):
+        left = session.scalars(ADD, {"this_job": job_id, **added}).one_or_none()
+        _read_anew(session, job_id)
+        if left:
+            return
+    was = session.scalars(STATE, {"this_job": job_id}).one()
+    if session.scalars(END, {"this_job": job_id, "moment": now(session)}).one_or_none():
+        _read_anew(session, job_id)
+        events.job_ended(session, job_id, canceled=was == JobState.CANCELING)
+
+
+def _read_anew(session: Session, job_id: str) -> None:
+    """Have a job that this session has read before read again, when it is asked for."""
+    seen = session.identity_map.get(session.identity_key(Job, job_id))
+    if seen is not None:
+        session.expire(seen)

@@ -1,21 +1,25 @@
 """The outbox: what is not yet sent to the queue. Rows are written in the transaction that makes the work."""
 
 from collections.abc import Sequence
+from typing import cast
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Table, delete, select
 from sqlalchemy.orm import Session
 
+from shield import rows
 from shield.db import now
 from shield.models import Chunk, Job, Outbox
 from shield.queue import Message
 
 SCAN = "worker.scan"
 
+OUTBOX = cast("Table", Outbox.__table__)
+
 
 def owe_scans(session: Session, job: Job, chunks: Sequence[tuple[str, int]]) -> None:
     """Note that a scan message is owed for each of these chunks of a job: its id and its turn."""
     moment = now(session)
-    rows = [
+    owed = [
         {
             "account_id": job.account_id,
             "task": SCAN,
@@ -26,7 +30,7 @@ def owe_scans(session: Session, job: Job, chunks: Sequence[tuple[str, int]]) -> 
         }
         for chunk_id, turn in chunks
     ]
-    session.execute(insert(Outbox), rows)
+    rows.add(session, OUTBOX, owed)
 
 
 def owed(session: Session, lane: str, limit: int) -> list[tuple[int, Message]]:
@@ -38,8 +42,8 @@ def owed(session: Session, lane: str, limit: int) -> list[tuple[int, Message]]:
 def owed_for(session: Session, job_id: str, limit: int) -> list[tuple[int, Message]]:
     """The first messages that are owed for one job, for the poke right after its submission."""
     query = select(Outbox).join(Chunk, Chunk.id == Outbox.chunk_id).where(Chunk.job_id == job_id)
-    rows = session.scalars(query.order_by(Outbox.id).limit(limit))
-    return [(row.id, Message(row.task, row.lane, row.chunk_id)) for row in rows]
+    first = session.scalars(query.order_by(Outbox.id).limit(limit))
+    return [(row.id, Message(row.task, row.lane, row.chunk_id)) for row in first]
 
 
 def strike(session: Session, job_id: str) -> None:

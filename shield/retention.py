@@ -8,13 +8,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, not_, or_, select, update
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    String,
+    and_,
+    bindparam,
+    column,
+    delete,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from shield import jobs
 from shield.db import now
 from shield.errors import JobRunning
-from shield.models import Chunk, Face, IdempotencyKey, Item, Job, Outbox, Rejection, Source, Upload
+from shield.models import (
+    Attempt,
+    Chunk,
+    Delivery,
+    Endpoint,
+    Event,
+    Face,
+    IdempotencyKey,
+    Item,
+    Job,
+    Notice,
+    Outbox,
+    Rejection,
+    Source,
+    Upload,
+)
 from shield.states import JobState
 
 # Longer than any request takes from storing its first image until its job is committed, and than any worker holds what
@@ -67,8 +97,8 @@ def next_waste(session: Session, job_id: str, limit: int) -> Waste | None:
         return None
     going = and_(Item.job_id == job_id, Item.ordinal <= last)
     blobs: set[str] = set()
-    for column in (Item.source_blob, Item.view_blob):
-        query = select(column).distinct().where(going, column.is_not(None), _unused_elsewhere(column, job_id, last))
+    for naming in (Item.source_blob, Item.view_blob):
+        query = select(naming).distinct().where(going, naming.is_not(None), _unused_elsewhere(naming, job_id, last))
         blobs.update(blob for blob in session.scalars(query) if blob)
     other = aliased(Item)
     used = exists().where(other.source_upload == Upload.id, not_(and_(other.job_id == job_id, other.ordinal <= last)))
@@ -87,6 +117,23 @@ def _unused_elsewhere(blob: InstrumentedAttribute[str | None], job_id: str, last
         ~exists().where(other.view_blob == blob, staying),
         ~exists().where(Source.blob == blob),
     )
+
+
+NAMING = (Item.source_blob, Item.view_blob, Source.blob)  # every column that names a blob
+
+
+def unnamed(session: Session, blobs: Sequence[str]) -> list[str]:
+    """Which of these blobs no row names. Of each an index is asked for one entry: a popular image has a million."""
+    unfold = func.json_each if session.get_bind().dialect.name == "sqlite" else func.json_array_elements_text
+    given = unfold(bindparam("blobs", type_=JSON)).table_valued(column("value", String), name="given")
+    one = [select(literal(1)).where(naming == given.c.value).limit(1).scalar_subquery() for naming in NAMING]
+    return list(session.scalars(select(given.c.value).where(*(any_.is_(None) for any_ in one)), {"blobs": list(blobs)}))
+
+
+def forgotten(session: Session, upload_ids: Sequence[str]) -> list[str]:
+    """Which of these uploads have no row: it is there before anything can be put, and does not come back."""
+    known = set(session.scalars(select(Upload.id).where(Upload.id.in_(upload_ids))))
+    return [upload_id for upload_id in upload_ids if upload_id not in known]
 
 
 def purge_items(session: Session, job_id: str, last: int) -> None:
@@ -146,3 +193,26 @@ def purge_uploads(session: Session, ids: Sequence[str]) -> None:
     used = exists().where(Item.source_upload == Upload.id)
     gone = delete(Upload).where(Upload.id.in_(ids), not_(used))
     session.execute(gone, execution_options={"synchronize_session": False})
+
+
+def forget_events(session: Session, days: float, limit: int) -> int:
+    """Delete events older than so many days that are owed to nobody, with all that was sent of them; how many.
+
+    And, once nothing is left that was sent to them, the webhooks that their account deleted.
+    """
+    moment, unsynchronised = now(session), {"synchronize_session": False}
+    owed = exists().where(Delivery.event_id == Event.id, Delivery.ended_at.is_(None))
+    old = select(Event.id).where(Event.created_at < moment - timedelta(days=days), ~owed)
+    events = session.scalars(old.order_by(Event.created_at).limit(limit).with_for_update(skip_locked=True)).all()
+    if events:
+        sent = select(Delivery.id).where(Delivery.event_id.in_(events))
+        session.execute(delete(Attempt).where(Attempt.delivery_id.in_(sent)), execution_options=unsynchronised)
+        session.execute(delete(Delivery).where(Delivery.event_id.in_(events)), execution_options=unsynchronised)
+        session.execute(delete(Event).where(Event.id.in_(events)), execution_options=unsynchronised)
+    used = exists().where(Delivery.account_id == Endpoint.account_id, Delivery.endpoint_id == Endpoint.id)
+    deleted = select(Endpoint).where(Endpoint.deleted_at < moment - GRACE, ~used).limit(limit)
+    for endpoint in session.scalars(deleted).all():
+        mine = (Notice.account_id == endpoint.account_id, Notice.endpoint_id == endpoint.id)
+        session.execute(delete(Notice).where(*mine), execution_options=unsynchronised)
+        session.delete(endpoint)
+    return len(events)

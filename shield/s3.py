@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
 from shield.blobs import SHA256, UPLOAD_ID, TooLarge, checked, copy, storing, upload_missing
 from shield.errors import BlobMissing, S3Forbidden, S3Missing, SettingsError, ShieldError, StorageUnavailable
@@ -43,6 +43,18 @@ IN_MEMORY = 4 * MIB  # bytes of a stream; beyond it a temporary file takes them
 WINDOW = MIB  # bytes of an object that are read at a time
 CLOCK = timedelta(seconds=1)  # S3 tells the age of an object in whole seconds
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+# What no other try would change, by the code that S3 servers give beside one status or another: what is to be done.
+CREDENTIALS = "the operator corrects the S3 credentials of this installation, and starts it again"
+REGION = "the bucket is in another region: the operator sets SHIELD_S3_REGION"
+REFUSALS = {
+    "InvalidAccessKeyId": CREDENTIALS,
+    "SignatureDoesNotMatch": CREDENTIALS,
+    "AuthorizationHeaderMalformed": REGION,
+    "IllegalLocationConstraintException": REGION,
+    "PermanentRedirect": REGION,
+    "301": REGION,  # in the answer to a HEAD, which has no body to name a code in
+}
 
 for _name in ("boto3", "botocore", "urllib3"):
     logging.getLogger(_name).setLevel(logging.INFO)  # at debug they log signatures, and URLs that are signed
@@ -81,10 +93,13 @@ def speaking(where: str) -> Iterator[None]:
         code = error.response.get("Error", {}).get("Code", "")
         if status == HTTPStatus.NOT_FOUND:
             raise S3Missing(f"there is no {where} ({code})") from error
-        if status == HTTPStatus.FORBIDDEN:
-            raise S3Forbidden(f"the S3 server does not let us at {where} ({code})") from error
+        if status == HTTPStatus.FORBIDDEN or code in REFUSALS:
+            then = REFUSALS.get(code, "the operator lets the installation's S3 credentials list and read it")
+            raise S3Forbidden(f"the S3 server does not let us at {where} ({code}): {then}") from error
         raise StorageUnavailable(f"the S3 server answered {status} {code} about {where}") from error
-    except BotoCoreError as error:  # no connection, no credentials, no end of the body
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise S3Forbidden(f"there are no S3 credentials to get at {where} with: {CREDENTIALS}") from error
+    except BotoCoreError as error:  # no connection, no end of the body
         raise StorageUnavailable(f"the S3 server cannot be used for {where}: {type(error).__name__}") from error
 
 
@@ -100,7 +115,7 @@ def read(s3: "S3Client", bucket: str, key: str, limit: int) -> bytes:
 
 
 class S3Blobs:
-    """Blobs as objects of one bucket: PREFIX/aa/bb/sha256, and uploads as PREFIX/uploads/ID.
+    """Blobs as objects of one bucket: PREFIX/aa/bb/sha256, and uploads as PREFIX/uploads/zz/ID, as LocalBlobs has them.
 
     The bucket is made beforehand, and private. Objects appear whole, so nothing stale is left by a process that dies.
     """
@@ -179,6 +194,21 @@ class S3Blobs:
             where = {"Bucket": self._bucket, "Key": self._upload_key(upload_id)}
             return self._s3.generate_presigned_url("put_object", Params=where, ExpiresIn=seconds)
 
+    def names(self, number: int) -> Iterator[str]:
+        """List two prefixes, a page of keys at a time. Keys that are not of our form are somebody else's."""
+        digits = f"{number:02x}"
+        pages = self._s3.get_paginator("list_objects_v2")
+        for prefix, form, key in (
+            (f"{self._prefix}{digits}/", SHA256, self._key),
+            (f"{self._prefix}uploads/{digits}/", UPLOAD_ID, self._upload_key),
+        ):
+            with self._speaking():
+                for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
+                    for found in page.get("Contents", []):
+                        name = found["Key"].rpartition("/")[2]
+                        if form.fullmatch(name) and key(name) == found["Key"]:
+                            yield name
+
     def probe(self) -> None:
         """PUT an empty object."""
         with self._speaking():
@@ -192,7 +222,8 @@ class S3Blobs:
         return f"{self._prefix}{name[:2]}/{name[2:4]}/{name}"
 
     def _upload_key(self, upload_id: str) -> str:
-        return f"{self._prefix}uploads/{checked(upload_id, UPLOAD_ID)}"
+        name = checked(upload_id, UPLOAD_ID)
+        return f"{self._prefix}uploads/{name[-2:]}/{name}"
 
     def _missing(self, sha256: str) -> BlobMissing:
         return BlobMissing(f"no blob {sha256} in {self._where}: was it deleted by hand?")

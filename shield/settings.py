@@ -5,7 +5,7 @@ docs/settings.md lists them all; a test holds that page to this file.
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -27,12 +27,13 @@ class Settings(BaseSettings):
     s3_endpoint_url: str = Field("", description="Address of an S3-compatible server. Empty: Amazon's.")
     s3_region: str = Field("", description="Region of the S3 server. Empty: what boto3 finds, else us-east-1.")
     secret_key: SecretStr = Field(
-        SecretStr(""), description="Signs browser sessions. Empty: made once, in HOME/secret."
+        SecretStr(""),
+        description="Signs browser sessions, encrypts webhooks' secrets. Empty: made once, in HOME/secret.",
     )
 
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
-    api_threads: int = Field(8, ge=1, description="Requests that one API process serves at a time.")
+    api_threads: int = Field(32, ge=1, description="Requests that one API process serves at a time.")
 
     max_request_bytes: int = Field(512 * MIB, ge=1024, description="Largest request body; beyond it 413.")
     max_image_bytes: int = Field(32 * MIB, ge=1024, description="Largest encoded image, uploaded or fetched.")
@@ -49,7 +50,7 @@ class Settings(BaseSettings):
     retention_days: float = Field(30.0, gt=0, description="Jobs that ended so long ago are purged, images and all.")
     purge_seconds: float = Field(60.0, gt=0, description="How often what is expired or deleted is purged.")
 
-    chunk_items: int = Field(16, ge=1, le=64, description="Items that are leased and queued together.")
+    chunk_items: int = Field(32, ge=1, le=64, description="Items that are leased and queued together.")
     batch_images: int = Field(32, ge=1, description="Images that a worker scans together.")
     lease_seconds: float = Field(60.0, gt=0, description="How long a worker holds a chunk without a sign of life.")
     sweep_seconds: float = Field(2.0, gt=0, description="How often expired leases are returned.")
@@ -57,13 +58,21 @@ class Settings(BaseSettings):
     queue_window: int = Field(1000, ge=1, description="Messages that a lane of Redis holds; the rest wait in SQL.")
     lease_poll_seconds: float = Field(2.0, gt=0, description="How often an idle worker looks in SQL without a message.")
 
+    webhook_retry_seconds: list[Annotated[float, Field(ge=0)]] = Field(
+        [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400],
+        description="Waits between the tries of a webhook. The first is made at once; after the last it is given up.",
+    )
+    webhook_timeout_seconds: float = Field(15.0, gt=0, description="Whole time that one try of a webhook may take.")
+    webhook_poll_seconds: float = Field(0.5, gt=0, description="How often the house looks for webhooks to send.")
+    webhook_disable_days: float = Field(5.0, gt=0, description="A webhook that failed for so long is disabled.")
+
     engine: Literal["onnx", "torch"] = Field("onnx", description="What runs the networks: onnx (CPU) or torch.")
     device: str = Field("cpu", description="Torch device of the torch engine: cpu, cuda, cuda:1.")
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="Number type of the torch engine.")
     threads: int = Field(0, ge=0, description="CPU threads of the networks. 0: all cores.")
 
     fetch_timeout_seconds: float = Field(15.0, gt=0, description="Whole time that fetching one URL may take.")
-    egress_allow_loopback: bool = Field(False, description="Development only: let image URLs reach this machine.")
+    egress_allow_loopback: bool = Field(False, description="Development only: let URLs reach this machine.")
 
     log_format: Literal["text", "json"] = Field("text", description="One line of text or of JSON an event.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")

@@ -56,6 +56,53 @@ class SourceKind(StrEnum):
     PREFIX = "prefix"  # every object of an S3 bucket whose key begins with it
 
 
+class EventType(StrEnum):
+    """A fact that happened, by name. More may come: who receives them passes over what it does not know."""
+
+    JOB_ENDED = "job.ended"
+    JOB_CANCELED = "job.canceled"  # instead of the former
+    ITEM_FLAGGED = "item.flagged"  # fake or suspect
+    ITEM_FAILED = "item.failed"
+    ENDPOINT_TEST = "endpoint.test"  # asked for by the account; no endpoint subscribes to it
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands: one event owed to one endpoint."""
+
+    PENDING = "pending"  # not tried yet; the house sends it when its time has come
+    SENDING = "sending"  # the house holds it by a lease
+    WAITING = "waiting"  # a try failed; the house tries again when its time has come
+    DELIVERED = "delivered"  # answered 2xx
+    EXHAUSTED = "exhausted"  # the last try of the schedule failed
+    DROPPED = "dropped"  # its endpoint was disabled
+
+
+class Trigger(StrEnum):
+    """Why a delivery is owed."""
+
+    EVENT = "event"  # it happened
+    REPLAY = "replay"  # the account asked for it once more
+
+
+class DisabledReason(StrEnum):
+    """Why an endpoint is not sent anything."""
+
+    BY_ACCOUNT = "by_account"
+    GONE = "gone"  # it answered 410
+    FAILING = "failing"  # every try failed for days
+
+
+class NoticeCode(StrEnum):
+    """What became of an endpoint."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    ROTATED = "rotated"
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    DELETED = "deleted"
+
+
 class Edge(NamedTuple):
     """One allowed move, and why it happens."""
 
@@ -89,8 +136,28 @@ JOB_EDGES = (
     Edge(JobState.RUNNING, JobState.ENDED, "the last item is terminal"),
     Edge(JobState.CANCELING, JobState.ENDED, "the last item is terminal"),
 )
-MACHINES: dict[str, tuple[Edge, ...]] = {"item": ITEM_EDGES, "chunk": CHUNK_EDGES, "job": JOB_EDGES}
-EDGES_OF: dict[type[StrEnum], tuple[Edge, ...]] = {ItemState: ITEM_EDGES, ChunkState: CHUNK_EDGES, JobState: JOB_EDGES}
+DELIVERY_EDGES = (
+    Edge(DeliveryState.PENDING, DeliveryState.SENDING, "the house leases it"),
+    Edge(DeliveryState.WAITING, DeliveryState.SENDING, "its time has come"),
+    Edge(DeliveryState.SENDING, DeliveryState.DELIVERED, "answered 2xx"),
+    Edge(DeliveryState.SENDING, DeliveryState.WAITING, "it failed, or the lease expired"),
+    Edge(DeliveryState.SENDING, DeliveryState.EXHAUSTED, "so did the last try of the schedule"),
+    Edge(DeliveryState.SENDING, DeliveryState.DROPPED, "answered 410, which disables the endpoint"),
+    Edge(DeliveryState.PENDING, DeliveryState.DROPPED, "its time has come, and the endpoint is disabled"),
+    Edge(DeliveryState.WAITING, DeliveryState.DROPPED, "its time has come, and the endpoint is disabled"),
+)
+MACHINES: dict[str, tuple[Edge, ...]] = {
+    "item": ITEM_EDGES,
+    "chunk": CHUNK_EDGES,
+    "job": JOB_EDGES,
+    "delivery": DELIVERY_EDGES,
+}
+EDGES_OF: dict[type[StrEnum], tuple[Edge, ...]] = {
+    ItemState: ITEM_EDGES,
+    ChunkState: CHUNK_EDGES,
+    JobState: JOB_EDGES,
+    DeliveryState: DELIVERY_EDGES,
+}
 
 ITEM_TERMINAL = (ItemState.DONE, ItemState.FAILED, ItemState.CANCELED)
 

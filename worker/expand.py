@@ -1,13 +1,16 @@
 """Expanding: jobs whose source is a manifest, a zip or an S3 prefix get their items, a bounded step of each in turn.
 
-Accounts take turns, and so do the jobs of one account. Between two steps nothing is held but whose turn it is: how far
-a source is stands in SQL, so going on after a step and going on after a crash are one and the same.
+Accounts take turns, and so do the jobs of one account. Between two steps nothing is held but whose turn it is, and
+which jobs wait for a server: how far a source is stands in SQL, so going on after a step and going on after a crash are
+one and the same.
 """
 
 import logging
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Collection, Generator
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -35,6 +38,11 @@ log = logging.getLogger(__name__)
 
 STEP = {SourceKind.MANIFEST: 1000, SourceKind.PREFIX: 1000, SourceKind.ZIP: 64}  # a zip's members are stored one by one
 UNREADABLE = (BlobMissing, NotAZip, UnsafeZip, S3Missing, S3Forbidden, SourceFailed)  # trying again would not help
+# What is stored here, and what is listed on a server of others: when that one hangs, it holds up its like alone.
+STORED, LISTED = (SourceKind.MANIFEST, SourceKind.ZIP), (SourceKind.PREFIX,)
+LONGEST_WAIT = 60.0  # seconds between two tries of a job whose source cannot be read now
+# A server that has given nothing for so long is not merely restarted. Counted in this process: another begins anew.
+GIVE_UP_SECONDS = 3600.0
 
 
 class Entry(NamedTuple):
@@ -44,32 +52,44 @@ class Entry(NamedTuple):
     found: NewItem | Fault | None
 
 
+@dataclass(slots=True)
+class _Trouble:
+    """Of a job whose source cannot be read now: since when, how long it waits, and until when, by time.monotonic."""
+
+    since: float
+    wait: float
+    until: float
+
+
 class Expander:
     """Takes steps of expanding jobs, for one thread. `stopping` may be set from any other: its step is cut short."""
 
-    def __init__(self, database: Database, blobs: Blobs, config: Settings) -> None:
+    def __init__(
+        self, database: Database, blobs: Blobs, config: Settings, kinds: Collection[SourceKind] = expansion.KINDS
+    ) -> None:
         self._database = database
         self._blobs = blobs
         self._config = config
+        self._kinds = kinds
         self._account = ""
         self._job_of: dict[str, str] = {}  # of the accounts whose jobs expand, the job that was served last
+        self._troubles: dict[str, _Trouble] = {}
         self.stopping = threading.Event()
 
     def turn(self) -> bool:
-        """Take one step of the job whose turn it is; False when none expands.
+        """Take one step of the job whose turn it is; False when there is none.
 
-        Raises StorageUnavailable, and OSError, when the step could not be taken now: nothing of it is written.
+        A job whose source cannot be read now is put off. Raises StorageUnavailable when it is the database that cannot
+        take the step: nothing of it is written.
         """
         expanding = self._next()
         if expanding is None:
             return False
         try:
-            step = self._read(expanding)
-            with self._database.write() as session:
-                expansion.advance(session, expanding, step, self._config.chunk_items)
+            self._step(expanding)
         except UNREADABLE as error:
             self._fail(expanding, str(error))
-        except (StorageUnavailable, OSError):
+        except StorageUnavailable:
             raise
         except Exception as error:  # a fault of ours would come at every turn, and the job would never end
             log.exception("the source of %s could not be expanded", expanding.job_id)
@@ -77,18 +97,51 @@ class Expander:
         return True
 
     def _next(self) -> Expanding | None:
+        moment = time.monotonic()
+        waiting = [job_id for job_id, trouble in self._troubles.items() if trouble.until > moment]
         with self._database.read() as session:
-            account = expansion.next_account(session, self._account)
+            account = expansion.next_account(session, self._account, self._kinds, waiting)
             if account is None:
-                self._job_of.clear()
+                if not waiting:
+                    self._job_of.clear()
+                    self._troubles.clear()  # of jobs that were canceled
                 return None
-            expanding = expansion.next_source(session, account, self._job_of.get(account, ""))
+            after = self._job_of.get(account, "")
+            expanding = expansion.next_source(session, account, after, self._kinds, waiting)
         self._account = account
         if expanding is not None:
             self._job_of[account] = expanding.job_id
         return expanding
 
+    def _step(self, expanding: Expanding) -> None:
+        try:
+            step = self._read(expanding)
+        except (StorageUnavailable, OSError) as error:
+            self._put_off(expanding, error)
+            return
+        with self._database.write() as session:
+            expansion.advance(session, expanding, step, self._config.chunk_items)
+        if self._troubles.pop(expanding.job_id, None):
+            log.info("the source of %s can be read again", expanding.job_id)
+
+    def _put_off(self, expanding: Expanding, error: Exception) -> None:
+        """Let a job wait, longer each time, while the others go on.
+
+        Raises SourceFailed after GIVE_UP_SECONDS of nothing else, for a prefix: what is stored here was accepted, and
+        is waited for as long as it takes.
+        """
+        moment = time.monotonic()
+        trouble = self._troubles.get(expanding.job_id)
+        if trouble is None:
+            log.warning("the source of %s waits: %s: %s", expanding.job_id, type(error).__name__, error)
+            trouble = self._troubles[expanding.job_id] = _Trouble(moment, self._config.relay_seconds / 2, 0.0)
+        if expanding.kind in LISTED and moment - trouble.since >= GIVE_UP_SECONDS:
+            raise SourceFailed(f"tried for {GIVE_UP_SECONDS / 3600:g} h in vain, and given up: {error}") from error
+        trouble.wait = min(2 * trouble.wait, LONGEST_WAIT)
+        trouble.until = moment + trouble.wait
+
     def _fail(self, expanding: Expanding, detail: str) -> None:
+        self._troubles.pop(expanding.job_id, None)
         with self._database.write() as session:
             if expansion.fail(session, expanding, detail):
                 log.warning(

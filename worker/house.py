@@ -1,4 +1,4 @@
-"""The house chores, in a plain loop that outlives Redis and the database; and expanding, beside it.
+"""The house chores: what waits for the database alone in a plain loop that outlives it; the others beside it.
 
 One process leads and the others wait. Two at once would do no harm, only work twice.
 """
@@ -17,21 +17,23 @@ from typing import Protocol
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from shield.blobs import open_blobs
+from shield.blobs import SLICES, open_blobs
 from shield.db import Database
 from shield.queue import CeleryQueue
 from shield.settings import Settings
 from worker.app import broker
 from worker.cancel import cancel
-from worker.expand import Expander
-from worker.purge import Purge
+from worker.deliver import Deliverer, sweep_deliveries
+from worker.expand import LISTED, STORED, Expander
+from worker.purge import Purge, Strays
 from worker.relay import relay
 from worker.sweep import sweep
 
 log = logging.getLogger(__name__)
 
 HOUSE_LOCK = 0x5348_4945  # the key of the advisory lock: "SHIE" in ASCII, shared by all house processes
-STOP_SECONDS = 5.0  # that a step of an expansion may take to end
+SLICE_SECONDS = 24 * 3600.0 / SLICES  # so strays are looked for everywhere once a day
+STOP_SECONDS = 5.0  # that the turns in hand may take to end
 
 
 class Leadership(Protocol):
@@ -110,18 +112,21 @@ class Chore:
         return done
 
 
-class ExpandLoop:
-    """Expands in a thread of its own while this process leads: the sweep waits for no million lines."""
+class Beside:
+    """Does one chore in a thread of its own while this process leads: what it waits for holds up no other.
 
-    def __init__(self, expander: Expander, seconds: float) -> None:
-        self._chore = Chore("expand", 0.0, expander.turn)
-        self._seconds = seconds
+    `stopping` is set when it shall end, and may be watched by the chore.
+    """
+
+    def __init__(self, chore: Chore, pause: float, stopping: threading.Event | None = None) -> None:
+        self._chore = chore
+        self._pause = pause  # seconds after a turn of which nothing came
         self._leads = threading.Event()
-        self._stopping = expander.stopping
-        self._thread = threading.Thread(target=self._run, name="expand", daemon=True)
+        self._stopping = stopping or threading.Event()
+        self._thread = threading.Thread(target=self._run, name=chore.name, daemon=True)
 
     def start(self) -> None:
-        """Begin; nothing is expanded before this process leads."""
+        """Begin; nothing is done before this process leads."""
         self._thread.start()
 
     def lead(self, leads: bool) -> None:
@@ -131,44 +136,61 @@ class ExpandLoop:
         else:
             self._leads.clear()
 
-    def stop(self) -> None:
-        """End after the step in hand, which is cut short; one that hangs all the same is left to roll back."""
+    def tell_to_stop(self) -> None:
+        """Begin no further turn."""
         self._stopping.set()
-        self._thread.join(STOP_SECONDS)
+
+    def join(self, until: float) -> None:
+        """Wait for the turn in hand, but not beyond this moment: one that hangs is left, and rolls back."""
+        self._thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             if not (self._leads.is_set() and self._chore.turn()):
-                self._stopping.wait(self._seconds)
+                self._stopping.wait(self._pause)
 
 
 def run(config: Settings) -> None:
     """Do the chores until SIGTERM or SIGINT. Raises SettingsError without SHIELD_REDIS_URL."""
-    leaving: list[
-        int
-    ] = []  # a signal handler may append in the middle of anything; an exception there may be swallowed
+    # A signal handler may append in the middle of anything; an exception there may be swallowed.
+    leaving: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: leaving.append(number))
     database, queue, blobs = Database(config.database), CeleryQueue(broker(config)), open_blobs(config)
     leadership: Leadership = (
         FileLeadership(config.home / "house.lock") if database.is_sqlite else PostgresLeadership(database)
     )
+    expander, lister = (Expander(database, blobs, config, kinds) for kinds in (STORED, LISTED))
+    strays, relay_seconds = Strays(database, blobs), config.relay_seconds
+    deliverer = Deliverer(database, config)
+    # The sweep waits for the database alone: not for a Redis or a blob store that hangs, nor for a million lines.
     chores = (
-        Chore("relay", config.relay_seconds, lambda: relay(database, queue, config.queue_window)),
         Chore("sweep", config.sweep_seconds, lambda: sweep(database)),
         Chore("cancel", config.sweep_seconds, lambda: cancel(database)),
-        Chore("purge", config.purge_seconds, Purge(database, blobs, config).turn),
+        Chore("deliveries", config.sweep_seconds, lambda: sweep_deliveries(database, config)),
     )
-    tick = min(chore.seconds for chore in chores) / 2
-    expanding = ExpandLoop(Expander(database, blobs, config), config.relay_seconds)
-    expanding.start()
+    beside = (
+        Beside(Chore("relay", relay_seconds, lambda: relay(database, queue, config.queue_window)), relay_seconds / 2),
+        Beside(Chore("purge", config.purge_seconds, Purge(database, blobs, config).turn), config.purge_seconds / 2),
+        Beside(Chore("strays", SLICE_SECONDS, strays.turn), config.purge_seconds / 2),
+        Beside(Chore("expand", 0.0, expander.turn), relay_seconds, expander.stopping),
+        Beside(Chore("list", 0.0, lister.turn), relay_seconds, lister.stopping),
+        Beside(Chore("deliver", 0.0, deliverer.turn), config.webhook_poll_seconds, deliverer.stopping),
+    )
+    for one in beside:
+        one.start()
     log.info("ready, process %d", os.getpid())
     try:
         while not leaving:
             leads = leadership.held()
-            expanding.lead(leads)
+            for one in beside:
+                one.lead(leads)
             if leads:
                 for chore in chores:
                     chore.turn()
-            time.sleep(tick)
+            time.sleep(config.sweep_seconds / 2)
     finally:
-        expanding.stop()
+        for one in beside:
+            one.tell_to_stop()
+        until = time.monotonic() + STOP_SECONDS
+        for one in beside:
+            one.join(until)

@@ -84,12 +84,14 @@ class Scanning:
         self.stopping = False
 
     def scan_chunk(self, chunk_id: str) -> bool:
-        """Scan this chunk and what fits beside it; False when it is not ready: somebody else took it, or it is done.
+        """Scan this chunk and what fits beside it; the next ready one where somebody else took it, or it is done.
 
-        Raises StorageUnavailable when nothing could be leased, or fetched from the blob store.
+        False when nothing is ready. Raises StorageUnavailable when nothing could be leased, or fetched from the blob
+        store.
         """
+        seconds = self._config.lease_seconds
         with self._database.write() as session:
-            first = dispatch.lease(session, chunk_id, self._config.lease_seconds)
+            first = dispatch.lease(session, chunk_id, seconds) or dispatch.lease_next(session, seconds, company=False)
         return self._scan_with_company(first)
 
     def scan_ready(self) -> bool:

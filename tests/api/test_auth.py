@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from api.auth import secret_key
-from shield import accounts
+from shield import accounts, deliveries, endpoints
 from shield.db import now
 from shield.models import ApiKey
+from shield.secret import Seal, secret_key
 from shield.settings import Settings
+from shield.states import EventType
 from tests.api.conftest import House, face, form_token
 
 OPEN, KEY, SESSION = "anybody", "an API key", "a browser session"
@@ -36,6 +37,19 @@ MATRIX = {
     "DELETE /v1/jobs/<job_id>": KEY,
     "POST /v1/uploads": KEY,
     "PUT /v1/uploads/<upload_id>/content": OPEN,  # to whoever has its signature: see test_uploads
+    "POST /v1/webhooks": KEY,
+    "GET /v1/webhooks": KEY,
+    "GET /v1/webhooks/<webhook_id>": KEY,
+    "PATCH /v1/webhooks/<webhook_id>": KEY,
+    "DELETE /v1/webhooks/<webhook_id>": KEY,
+    "POST /v1/webhooks/<webhook_id>/rotate": KEY,
+    "POST /v1/webhooks/<webhook_id>/test": KEY,
+    "POST /v1/webhooks/<webhook_id>/enable": KEY,
+    "POST /v1/webhooks/<webhook_id>/disable": KEY,
+    "POST /v1/webhooks/<webhook_id>/replay": KEY,
+    "GET /v1/webhooks/<webhook_id>/notices": KEY,
+    "GET /v1/webhooks/<webhook_id>/deliveries": KEY,
+    "GET /v1/webhooks/<webhook_id>/deliveries/<delivery_id>/attempts": KEY,
     "GET /v1/items/<item_id>": KEY,
     "GET /v1/items/<item_id>/view": KEY,
     "POST /jobs": SESSION,
@@ -47,9 +61,24 @@ MATRIX = {
 }
 
 
-def filled(route: str, job_id: str, item_id: str) -> tuple[str, str]:
+UNKNOWN = {
+    "job_id": "job_" + "0" * 27,
+    "item_id": "itm_" + "0" * 27 + "_0000000",
+    "webhook_id": "whk_" + "0" * 27,
+    "delivery_id": "dlv_" + "0" * 27,
+}
+# What a route wants to be told before it looks for anything.
+BODIES: dict[str, dict[str, str]] = {
+    "PATCH /v1/webhooks/<webhook_id>": {},
+    "POST /v1/webhooks/<webhook_id>/replay": {"event_id": "evt_" + "0" * 27},
+}
+
+
+def filled(route: str, ids: dict[str, str]) -> tuple[str, str]:
     method, path = route.split()
-    return method, path.replace("<job_id>", job_id).replace("<item_id>", item_id).replace("<token>", "x")
+    for name, value in ids.items():
+        path = path.replace(f"<{name}>", value)
+    return method, path.replace("<token>", "x")
 
 
 def test_every_route_has_a_row(house: House) -> None:
@@ -58,11 +87,18 @@ def test_every_route_has_a_row(house: House) -> None:
 
 
 @pytest.fixture
-def work(house: House) -> tuple[str, str]:
-    """A job and an item of the house's account."""
+def work(house: House) -> dict[str, str]:
+    """A job, an item and a webhook of the house's account, and what the webhook is owed."""
+    with house.database.write() as session:
+        webhook, _ = endpoints.create(
+            session, house.account_id, Seal("k"), "https://acme.example/", [EventType.JOB_ENDED]
+        )
     job_id = house.submit(1)
     house.scan_all(face(0.9))
-    return job_id, house.items(job_id)[0].id
+    with house.database.read() as session:
+        [(delivery, _)] = deliveries.of_endpoint(session, webhook, 10)
+    item_id = house.items(job_id)[0].id
+    return {"job_id": job_id, "item_id": item_id, "webhook_id": webhook.id, "delivery_id": delivery.id}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +115,7 @@ def work(house: House) -> tuple[str, str]:
         "Bearer {revoked}",
     ],
 )
-def test_without_a_good_key_the_answer_is_401(house: House, work: tuple[str, str], header: str | None) -> None:
+def test_without_a_good_key_the_answer_is_401(house: House, work: dict[str, str], header: str | None) -> None:
     revoked_id, revoked = house.new_account("former")
     with house.database.write() as session:
         session.execute(update(ApiKey).where(ApiKey.account_id == revoked_id).values(revoked_at=now(session)))
@@ -88,7 +124,7 @@ def test_without_a_good_key_the_answer_is_401(house: House, work: tuple[str, str
     headers = {} if header is None else {"Authorization": header.format(**keys)}
     house.sign_in(house.client)  # a browser's session opens no route of the API
     for route in (route for route, who in MATRIX.items() if who == KEY):
-        method, path = filled(route, *work)
+        method, path = filled(route, work)
         answer = house.client.open(path, method=method, headers=headers)
         assert (answer.status_code, answer.mimetype) == (401, "application/problem+json"), route
         assert answer.get_json()["code"] == "unauthorised"
@@ -96,9 +132,9 @@ def test_without_a_good_key_the_answer_is_401(house: House, work: tuple[str, str
         assert not any(key in answer.text for key in keys.values())
 
 
-def test_with_a_good_key_the_api_is_open_and_with_a_session_the_pages_are(house: House, work: tuple[str, str]) -> None:
+def test_with_a_good_key_the_api_is_open_and_with_a_session_the_pages_are(house: House, work: dict[str, str]) -> None:
     for route in (route for route in MATRIX if route.startswith("GET ") and "<path:" not in route):
-        method, path = filled(route, *work)
+        method, path = filled(route, work)
         client = house.app.test_client()
         if MATRIX[route] == SESSION:
             house.sign_in(client)
@@ -107,7 +143,7 @@ def test_with_a_good_key_the_api_is_open_and_with_a_session_the_pages_are(house:
 
 
 @pytest.mark.parametrize("who", ["nobody", "a key", "a forged cookie", "an account that is gone"])
-def test_without_a_session_the_pages_stay_closed(house: House, work: tuple[str, str], who: str) -> None:
+def test_without_a_session_the_pages_stay_closed(house: House, work: dict[str, str], who: str) -> None:
     client = house.app.test_client()
     if who == "a forged cookie":
         client.set_cookie("shield", "eyJhY2NvdW50IjoiYWNjXzEifQ.aaaaaa.bbbbbbbbbbbbbbbbbbbbbbbbbbb")
@@ -116,48 +152,51 @@ def test_without_a_session_the_pages_stay_closed(house: House, work: tuple[str, 
             session["account"] = "acc_gone"
     headers = house.bearer if who == "a key" else {}
     for route in (route for route, who in MATRIX.items() if who == SESSION):
-        method, path = filled(route, *work)
+        method, path = filled(route, work)
         answer = client.open(path, method=method, headers=headers)
         assert (answer.status_code, answer.mimetype) == (401, "text/html"), route
         assert "python -m shield link" in answer.text
 
 
-def test_another_accounts_id_reads_like_an_unknown_one(house: House, work: tuple[str, str]) -> None:
+def test_another_accounts_id_reads_like_an_unknown_one(house: House, work: dict[str, str]) -> None:
     other_id, key = house.new_account("other")
     client = house.app.test_client()
     with client.session_transaction() as session:
         session["account"], session["form"] = other_id, "t"
-    unknown = "job_" + "0" * 27, "itm_" + "0" * 27 + "_0000000"
     for route in (route for route, who in MATRIX.items() if "_id>" in route and who != OPEN):
         headers = {"Authorization": f"Bearer {key}"} if MATRIX[route] == KEY else {}
         answers = []
-        for job_id, item_id in (work, unknown):
-            method, path = filled(route, job_id, item_id)
+        for ids in (work, UNKNOWN):
+            method, path = filled(route, ids)
             data = {"form_token": "t"} if method == "POST" and MATRIX[route] == SESSION else None
-            answer = client.open(path, method=method, headers=headers, data=data)
-            answers.append((answer.status_code, answer.text.replace(job_id, "ID").replace(item_id, "ID")))
+            answer = client.open(path, method=method, headers=headers, data=data, json=BODIES.get(route))
+            text = answer.text
+            for found in ids.values():
+                text = text.replace(found, "ID")
+            answers.append((answer.status_code, text))
         assert answers[0] == answers[1], route
         assert answers[0][0] == 404
 
 
-def test_another_accounts_work_is_in_no_list(house: House, work: tuple[str, str]) -> None:
+def test_another_accounts_work_is_in_no_list(house: House, work: dict[str, str]) -> None:
     other_id, key = house.new_account("other")
     answer = house.client.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"})
     assert answer.get_json()["data"] == []
+    assert house.client.get("/v1/webhooks", headers={"Authorization": f"Bearer {key}"}).get_json()["data"] == []
     client = house.app.test_client()
     with client.session_transaction() as session:
         session["account"] = other_id
-    assert work[0] not in client.get("/").text
+    assert work["job_id"] not in client.get("/").text
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong", "täuschung"])
-def test_a_form_without_its_token_changes_nothing(house: House, work: tuple[str, str], token: str | None) -> None:
+def test_a_form_without_its_token_changes_nothing(house: House, work: dict[str, str], token: str | None) -> None:
     house.sign_in(house.client)
     before = house.get("/v1/jobs").get_json()
     forms = [route for route, who in MATRIX.items() if route.startswith("POST ") and who != KEY]
     assert len(forms) == 4
     for route in forms:
-        method, path = filled(route, *work)
+        method, path = filled(route, work)
         data = {} if token is None else {"form_token": token}
         answer = house.client.open(path, method=method, data=data, content_type="multipart/form-data")
         assert (answer.status_code, answer.mimetype) == (403, "text/html"), route

@@ -72,7 +72,7 @@ def test_a_deleted_job_is_as_unknown_as_none(house: House) -> None:
     _, key = house.new_account("other")
     assert code(delete(house, job_id, {"Authorization": f"Bearer {key}"})) == (404, "not_found")
     answer = delete(house, job_id)
-    assert (answer.status_code, answer.data) == (204, b"")
+    assert (answer.status_code, answer.data, answer.headers.get("Content-Type")) == (204, b"", None)
     for path in ("", "/items", "/results"):
         assert code(house.get(f"/v1/jobs/{job_id}{path}")) == (404, "not_found")
     for path in ("/cancel", "/retry"):
@@ -227,3 +227,21 @@ def test_a_full_backlog_is_told_before_a_body_is_read(build: Build) -> None:
     )
     assert code(answer) == (503, "backlog_full")
     assert unread.tell() == 0
+
+
+def test_a_full_backlog_answers_a_key_with_the_job_that_it_made(build: Build) -> None:
+    house = build(chunk_items=4, max_backlog_items=1)
+    job_id = post(house, "first").get_json()["id"]
+    house.submit(2)
+    assert code(post(house, "second")) == (503, "backlog_full")
+    again = post(house, "first")
+    assert (again.status_code, again.get_json()["id"], again.headers["Idempotent-Replayed"]) == (202, job_id, "true")
+
+
+def test_a_backlog_that_one_account_fills_refuses_no_other(build: Build) -> None:
+    house = build(chunk_items=4, max_backlog_items=1)
+    house.submit(2)
+    assert code(post(house)) == (503, "backlog_full")
+    _, key = house.new_account("other")
+    answer = house.client.post("/v1/jobs", headers={"Authorization": f"Bearer {key}"}, json=URLS)
+    assert answer.status_code == 202

@@ -43,6 +43,12 @@ def test_every_route_of_the_api_is_documented_with_its_key_and_its_errors(house:
         "list_rejections",
         "retry_job",
         "create_uploads",
+        "create_webhook",
+        "change_webhook",
+        "rotate_webhook",
+        "replay_events",
+        "list_deliveries",
+        "list_notices",
     }  # those with a query or a body to refuse
 
 

@@ -1,6 +1,7 @@
 """`python -m api` as a process of its own."""
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -10,50 +11,21 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import update
 
-from shield import accounts
-from shield.db import Database
-from tests.api.conftest import PATIENCE, ROOT, RedisServer, wait_until
-
-
-class Server:
-    """A running API: its address, its key, its process."""
-
-    def __init__(self, home: Path, redis_url: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        database = Database(f"sqlite:///{home / 'shield.db'}")
-        with database.write() as session:
-            self.key = accounts.create_key(session, accounts.create_account(session, "acme").id)
-        database.close()
-        env = {"PATH": os.environ["PATH"], "SHIELD_HOME": str(home), "SHIELD_PORT": str(self.port)}
-        env |= {
-            "SHIELD_REDIS_URL": redis_url,
-            "SHIELD_MAX_IMAGE_BYTES": "100000",
-            "SHIELD_MAX_REQUEST_BYTES": "2000000",
-            "SHIELD_API_THREADS": "2",
-        }
-        self.process = subprocess.Popen([sys.executable, "-m", "api"], cwd=ROOT, env=env)
-        wait_until(self._answers)
-
-    def _answers(self) -> bool:
-        assert self.process.poll() is None
-        try:
-            return httpx.get(f"{self.url}/healthz").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def post(self, content: bytes, key: str) -> httpx.Response:
-        return httpx.post(f"{self.url}/v1/jobs", headers={"Authorization": f"Bearer {key}"}, files={"f": content})
+from shield import jobs
+from shield.jobs import NewItem
+from shield.models import Item
+from shield.states import ItemState
+from tests.api.conftest import PATIENCE, ROOT, RedisServer
+from tests.api.server import Server, rest_of
 
 
 @pytest.fixture
 def server(url: str, tmp_path: Path, redis_server: RedisServer) -> Iterator[Server]:
     server = Server(tmp_path, redis_server.url)
     yield server
-    server.process.kill()
-    server.process.wait()
+    server.close()
 
 
 def test_the_server_serves_refuses_and_stops_cleanly(server: Server) -> None:
@@ -72,15 +44,72 @@ def test_the_server_serves_refuses_and_stops_cleanly(server: Server) -> None:
 
 def test_clients_that_stop_in_mid_request_give_their_threads_back(server: Server) -> None:
     head = b"POST /session/x HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    manifest = {"Content-Type": "application/jsonl", "Content-Length": "100000"}
     with (
-        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as half_a_line,
-        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as half_a_body,
+        server.connect(b"GET /hea") as half_a_line,
+        server.connect(head + b"Content-Length: 100\r\n\r\nx") as half_a_body,
+        server.connect(server.head("POST", "/v1/jobs", **manifest) + b"{") as trickling,
     ):
-        half_a_line.sendall(b"GET /hea")
-        half_a_body.sendall(head + b"Content-Length: 100\r\n\r\nx")
         assert httpx.get(f"{server.url}/healthz", timeout=PATIENCE).status_code == 200
-        assert half_a_line.recv(1000) == b""
+        while not select.select([trickling], [], [], 0.1)[0]:
+            trickling.sendall(b"x")
+        assert trickling.recv(1000).startswith(b"HTTP/1.1 408 ")
         assert half_a_body.recv(1000).startswith(b"HTTP/1.1 408 ")
+        assert half_a_line.recv(1000) == b""
+
+
+def job_with_results(server: Server, count: int) -> str:
+    """The id of a job of so many items that have ended, a kilobyte of results each."""
+    new = [NewItem(url=f"https://example.org/{number}", custom_id="c" * 900) for number in range(count)]
+    with server.database.write() as session:
+        job = jobs.submit(session, server.account_id, new, 64)
+        session.execute(update(Item).values(state=ItemState.CANCELED, ended_at=job.created_at))
+        return job.id
+
+
+def test_clients_that_do_nothing_stop_nobody_else(server: Server) -> None:
+    path = f"/v1/jobs/{job_with_results(server, 3000)}/results"
+    body = server.head("POST", "/v1/jobs", **{"Content-Type": "application/jsonl", "Content-Length": "1000"}) + b"{"
+    held = [server.connect(sent) for sent in (b"", b"GET /hea", body) for _ in range(4)]
+    for _ in range(4):
+        reader = socket.socket()
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(("127.0.0.1", server.port))
+        reader.sendall(server.head("GET", path))
+        held.append(reader)
+    assert server.get("/healthz").status_code == 200
+    assert server.get("/readyz").status_code == 200
+    assert server.jobs() == 1
+    assert len(server.get(path).text.splitlines()) == 3000
+    for connection in held:
+        connection.close()
+
+
+def test_requests_in_pieces_and_several_at_once_are_answered_one_by_one(server: Server) -> None:
+    ask = server.head("GET", "/v1/jobs")
+    with server.connect(ask + server.head("GET", "/healthz") + ask[:20]) as connection:
+        answer = b""
+        while answer.count(b"HTTP/1.1 200 OK") < 2 or not answer.endswith(b"}"):
+            answer += connection.recv(65536)
+        connection.sendall(ask[20:-2])
+        connection.sendall(b"Connection: close\r\n\r\n")
+        assert rest_of(connection).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [
+        (b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\n\r\n", 414, b"uri_too_long"),
+        (b"GET / HTTP/1.1\r\nA: " + b"a" * 9000 + b"\r\n\r\n", 431, b"headers_too_large"),
+        (b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, b"bad_request"),
+    ],
+)
+def test_what_is_no_request_is_refused_as_a_problem(server: Server, request_: bytes, status: int, code: bytes) -> None:
+    with server.connect(request_) as connection:
+        answer = rest_of(connection)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert b"Content-Type: application/problem+json" in answer
+    assert b'"code":"%s"' % code in answer
 
 
 @pytest.mark.parametrize(("name", "setting"), [("SHIELD_REDIS_URL", ""), ("SHIELD_PORT", "many")])

@@ -293,3 +293,28 @@ def test_rejections_of_another_account_are_as_unknown_as_any(house: House) -> No
         answer = house.client.get(f"/v1/jobs/{unknown}/rejections", headers={"Authorization": f"Bearer {key}"})
         assert code(answer) == (404, "not_found")
     assert house.client.get(f"/v1/jobs/{job_id}/rejections").status_code == 401
+
+
+@pytest.mark.parametrize("kind", ["application/json", JSONL, ZIP, "multipart/form-data; boundary=x"])
+def test_a_compressed_body_is_refused(house: House, kind: str) -> None:
+    headers = house.bearer | {"Content-Encoding": "gzip"}
+    answer = house.client.post("/v1/jobs", headers=headers, data=LINE, content_type=kind)
+    assert code(answer) == (415, "unsupported_media_type")
+    assert rows(house, Job) == [0]
+
+
+def test_a_byte_order_mark_before_json_is_passed_over(house: House) -> None:
+    body = b'\xef\xbb\xbf{"items": [{"url": "https://example.org/a.jpg"}]}'
+    assert send(house, body, "application/json").status_code == 202
+    assert (
+        house.post("/v1/uploads", data=b'\xef\xbb\xbf{"count": 2}', content_type="application/json").status_code == 201
+    )
+
+
+def test_progress_is_none_of_it_while_a_job_expands(house: House) -> None:
+    job_id = send(house, LINE * 3).get_json()["id"]
+    with house.database.write() as session:
+        job = session.get_one(Job, job_id)
+        job.total, job.failed = 2, 1
+    shown = house.get(f"/v1/jobs/{job_id}").get_json()
+    assert (shown["state"], shown["progress"], shown["counts"]["failed"]) == ("expanding", 0.0, 1)

@@ -50,6 +50,29 @@ def test_a_zip_of_more_members_than_16_bits_count_is_read_a_member_at_a_time() -
         check(there, Limits(65_536, 1000, 100))
 
 
+@pytest.mark.parametrize("members", [2, 65_537])
+def test_a_zip_behind_a_program_is_said_to_be_not_alone(members: int) -> None:
+    content = b"program" + zips.zip_of(*((f"{n}.jpg", b"") for n in range(members)), method=zipfile.ZIP_STORED)
+    with pytest.raises(NotAZip, match="alone where something lies before it"):
+        archive(content)
+
+
+def test_a_zip_behind_a_program_that_its_offsets_count_is_read() -> None:
+    content = io.BytesIO(b"program")
+    with zipfile.ZipFile(content, "a") as made:
+        made.writestr("a.jpg", b"photo")
+    assert check(Archive(content), LIMITS) == 1
+    assert unpacked(content.getvalue()) == [("a.jpg", b"photo")]
+
+
+def test_a_comment_that_looks_like_an_end_is_none() -> None:
+    content = io.BytesIO(zips.zip_of(("a.jpg", b"photo")))
+    with zipfile.ZipFile(content, "a") as made:
+        made.comment = b"packed " + zips.END + b" by us " + zips.END
+    assert check(archive(content.getvalue()), LIMITS) == 1
+    assert unpacked(content.getvalue()) == [("a.jpg", b"photo")]
+
+
 def test_members_are_gone_on_with_from_any_entry() -> None:
     content = zips.zip_of(*((f"{n}.jpg", b"x") for n in range(5)))
     first = next(archive(content).members())

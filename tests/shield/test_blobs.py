@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shield.blobs import Blobs, LocalBlobs, MemoryBlobs, TooLarge, open_blobs
+from shield.blobs import SLICES, Blobs, LocalBlobs, MemoryBlobs, TooLarge, open_blobs
 from shield.errors import BlobMissing, UploadMissing
 from shield.s3 import IN_MEMORY, WINDOW, S3Blobs
 from tests.s3 import moto
@@ -150,6 +150,26 @@ def test_bytes_reach_an_upload_by_a_url_where_the_store_is_on_the_web_alone(blob
     if url is not None:
         assert httpx.put(url, content=b"x").status_code == 200
         assert blobs.get_upload(UPLOAD, 10) == b"x"
+
+
+def test_every_blob_and_upload_is_in_one_slice(blobs: Blobs) -> None:
+    put_there = {put(blobs, b"%d" % number) for number in range(40)}
+    for upload_id in (UPLOAD, f"upl_{'1' * 25}7f"):
+        blobs.put_upload(upload_id, io.BytesIO(b"x"), 10)
+        put_there.add(upload_id)
+    blobs.probe()
+    found = {number: list(blobs.names(number)) for number in range(SLICES)}
+    assert sorted(name for names in found.values() for name in names) == sorted(put_there)
+    assert f"upl_{'1' * 25}7f" in found[0x7F]
+    sha256 = put(blobs, b"0")
+    assert sha256 in found[int(sha256[:2], 16)]
+
+
+def test_what_is_put_and_removed_while_names_are_read_does_no_harm(blobs: Blobs) -> None:
+    there = put(blobs, b"0")
+    names = blobs.names(int(there[:2], 16))
+    blobs.remove_old(there, later())
+    assert list(names) in ([], [there])
 
 
 def test_a_store_that_is_well_says_so_and_keeps_no_trace_of_it(blobs: Blobs) -> None:

@@ -100,3 +100,22 @@ def test_removing_leaves_no_file_behind(blobs: LocalBlobs) -> None:
     name = blobs.put(io.BytesIO(b"x"), 10)
     assert blobs.remove_old(name, datetime.now(UTC) + timedelta(hours=1))
     assert files(blobs.folder) == []
+
+
+def test_files_that_are_no_blobs_are_passed_over(blobs: LocalBlobs) -> None:
+    name = blobs.put(io.BytesIO(b"x"), 10)
+    number, folder = int(name[:2], 16), blobs.path(name).parent
+    for other in (folder / "notes.txt", folder.parent / "file", folder / ("0" * 64), blobs.folder / "uploads"):
+        other.touch()
+    assert list(blobs.names(number)) == [name]
+
+
+def test_a_folder_that_cannot_be_read_is_unavailable_storage(
+    blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Path) -> list[Path]:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "iterdir", broken)
+    with pytest.raises(StorageUnavailable, match="Input/output error"):
+        list(blobs.names(0))

@@ -44,7 +44,7 @@ def test_objects_lie_under_the_prefix(prefix: str, tmp_path: Path, monkeypatch: 
     blobs.put_upload(UPLOAD, io.BytesIO(b"y"), 10)
     under = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     keys = {found["Key"] for found in moto().client.list_objects_v2(Bucket=bucket)["Contents"]}
-    assert keys == {f"{under}{name[:2]}/{name[2:4]}/{name}", f"{under}uploads/{UPLOAD}"}
+    assert keys == {f"{under}{name[:2]}/{name[2:4]}/{name}", f"{under}uploads/00/{UPLOAD}"}
 
 
 @pytest.mark.parametrize("blobs", ["s3://", "s3://UPPER/x", "s3://a", "s3://a..b/x", "s3://127.0.0.1/x", "s3://a_b/x"])
@@ -139,3 +139,13 @@ def test_neither_credentials_nor_signed_urls_are_logged(blobs: Blobs, caplog: py
     assert "the log is listened to" in caplog.text
     for secret in (KEY, SECRET, signature, "Signature"):
         assert secret not in caplog.text
+
+
+def test_what_others_keep_beside_the_blobs_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = moto().new_bucket()
+    blobs = open_blobs(moto().settings(monkeypatch, tmp_path, blobs=f"s3://{bucket}"))
+    name = blobs.put(io.BytesIO(b"x"), 10)
+    two = name[:2]
+    for key in (f"{two}/photo.jpg", f"{two}/{name}", f"{two}/00/{'0' * 64}", f"{two}/{name[2:4]}/more/{name}"):
+        moto().client.put_object(Bucket=bucket, Key=key, Body=b"somebody else's")
+    assert list(blobs.names(int(two, 16))) == [name]

@@ -263,12 +263,29 @@ def test_a_job_that_runs_or_did_not_fail_is_not_retried(database: Database, acco
 
 def test_a_backlog_is_full_when_more_items_wait_than_may(database: Database, account_id: str) -> None:
     with database.write() as session:
-        jobs.check_backlog(session, 0)
+        jobs.check_backlog(session, account_id, 0)
         submit(session, account_id, items=5)
-        submit(session, accounts.create_account(session, "other").id, items=4)
-        jobs.check_backlog(session, 9)
-        with pytest.raises(BacklogFull, match="9 items wait"):
-            jobs.check_backlog(session, 8)
+        jobs.check_backlog(session, account_id, 5)
+        with pytest.raises(BacklogFull, match="5 items wait"):
+            jobs.check_backlog(session, account_id, 4)
         held = take(session)
         dispatch.record(session, held, [scanned(item.id) for item in held.items])
-        jobs.check_backlog(session, 5)
+        jobs.check_backlog(session, account_id, 4)
+
+
+def test_a_full_backlog_refuses_only_accounts_with_more_than_their_part_of_it(
+    database: Database, account_id: str
+) -> None:
+    with database.write() as session:
+        little, nothing = (accounts.create_account(session, name).id for name in ("little", "nothing"))
+        submit(session, account_id, items=6)
+        submit(session, little, items=2)
+        with pytest.raises(BacklogFull, match="8 items wait, more than the limit of 7, and 6 of them"):
+            jobs.check_backlog(session, account_id, 7)
+        jobs.check_backlog(session, little, 7)
+        jobs.check_backlog(session, nothing, 7)
+        submit(session, little, items=2)
+        with pytest.raises(BacklogFull):
+            jobs.check_backlog(session, little, 7)
+        jobs.check_backlog(session, nothing, 7)
+        jobs.check_backlog(session, little, 10)

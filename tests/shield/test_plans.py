@@ -36,7 +36,7 @@ PAGES: dict[str, tuple[Ask, str]] = {  # what is asked, and the index that answe
     ),
     "an item": (lambda session, account, job: jobs.item(session, account, f"itm_{job.id[4:]}_0000000"), "item"),
     "a job": (lambda session, account, job: jobs.get(session, account, job.id), "job"),
-    "the backlog": (lambda session, account, job: jobs.check_backlog(session, 10**6), "ix_job_live"),
+    "the backlog": (lambda session, account, job: jobs.check_backlog(session, account, 10**6), "ix_job_live"),
     "canceling jobs": (lambda session, account, job: jobs.canceling(session), "ix_job_live"),
     "items to cancel": (
         lambda session, account, job: jobs.cancel_waiting(session, job.id, 100),

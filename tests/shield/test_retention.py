@@ -1,16 +1,18 @@
 """Jobs that are deleted or expire: hidden at once, purged later, and nothing of others with them."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Connection, event, select, update
 from sqlalchemy.orm import Session
 
-from shield import accounts, dispatch, jobs, retention, uploads
+from shield import accounts, dispatch, expansion, jobs, retention, uploads
 from shield.db import Database, now
 from shield.errors import JobRunning, NotFound
 from shield.jobs import NewItem
-from shield.models import Item, Job, Upload
+from shield.models import Base, Item, Job, Upload
+from shield.states import SourceKind
 from tests.shield.work import scanned, submit, take
 
 DAY = timedelta(days=1)
@@ -156,3 +158,44 @@ def test_uploads_go_with_their_last_item_and_those_of_none_when_they_expire(
         waste = retention.next_waste(session, other.id, 10)
         assert waste is not None
         assert waste.uploads == (shared.id,)
+
+
+def test_every_column_that_names_a_blob_is_known_to_the_purge() -> None:
+    columns = {str(column) for table in Base.metadata.sorted_tables for column in table.c if "blob" in column.name}
+    assert columns == {str(naming.property.columns[0]) for naming in retention.NAMING}
+
+
+def test_only_blobs_that_no_row_names_are_unnamed(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        submit(session, account_id, items=2)
+        items = session.scalars(select(Item).order_by(Item.ordinal)).all()
+        items[0].source_blob, items[1].source_blob = "a" * 64, "a" * 64
+        items[1].view_blob = "b" * 64
+        expansion.submit(session, account_id, SourceKind.MANIFEST, blob="c" * 64)
+    with database.read() as session:
+        asked = [letter * 64 for letter in "abcdef"]
+        assert sorted(retention.unnamed(session, asked)) == asked[3:]
+        assert retention.unnamed(session, []) == []
+
+
+def test_only_uploads_without_a_row_are_forgotten(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        (known,) = uploads.create(session, account_id, 1, hours=1.0)
+        unknown = f"upl_{'0' * 27}"
+        assert retention.forgotten(session, [known.id, unknown]) == [unknown]
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"])
+def test_an_index_alone_tells_whether_a_blob_is_named(database: Database) -> None:
+    plans: list[Any] = []
+
+    def explain(connection: Connection, _c: object, statement: str, parameters: Any, *_: object) -> None:
+        if "json_each" in statement and not statement.startswith("EXPLAIN"):
+            plans.extend(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all())
+
+    event.listen(database.engine, "before_cursor_execute", explain)
+    with database.read() as session:
+        retention.unnamed(session, ["a" * 64])
+    looked_up = [row[3] for row in plans if "SEARCH" in row[3]]
+    assert len(looked_up) == len(retention.NAMING)
+    assert all("COVERING INDEX" in row for row in looked_up), looked_up

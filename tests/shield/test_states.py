@@ -1,6 +1,16 @@
 import pytest
 
-from shield.states import ITEM_EDGES, ITEM_TERMINAL, MACHINES, ChunkState, ItemState, JobState, chart, sources
+from shield.states import (
+    ITEM_EDGES,
+    ITEM_TERMINAL,
+    MACHINES,
+    ChunkState,
+    DeliveryState,
+    ItemState,
+    JobState,
+    chart,
+    sources,
+)
 
 
 def test_nothing_leaves_a_terminal_state() -> None:
@@ -9,7 +19,8 @@ def test_nothing_leaves_a_terminal_state() -> None:
 
 
 def test_every_state_is_reached_or_is_the_first() -> None:
-    for states, edges in ((ItemState, "item"), (ChunkState, "chunk"), (JobState, "job")):
+    machines = ((ItemState, "item"), (ChunkState, "chunk"), (JobState, "job"), (DeliveryState, "delivery"))
+    for states, edges in machines:
         reached = {edge.target for edge in MACHINES[edges]} | {MACHINES[edges][0].source}
         assert reached == set(states)
 

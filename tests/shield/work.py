@@ -1,13 +1,15 @@
 """Small steps that tests of the ledger share: submit, scan by hand, and check the invariants by SQL."""
 
+from collections import Counter
+
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from shield import dispatch, jobs, policies
 from shield.dispatch import Failed, Lease, Scanned
-from shield.models import Face, Item, Job
+from shield.models import Event, Face, Item, Job
 from shield.policy import FaceFacts, Judgement
-from shield.states import ITEM_TERMINAL, JobState, Verdict
+from shield.states import ITEM_TERMINAL, EventType, JobState, Verdict
 
 WEIGHTS = "a" * 64
 FACE = FaceFacts(1.0, 2.0, 30.0, 40.0, 0.9, 0.7, ((1.0, 2.0),) * 6)
@@ -46,6 +48,8 @@ def take(session: Session, seconds: float = 60.0) -> Lease:
 
 def check_invariants(session: Session) -> None:
     """I2 to I4 and I7, by counting rows."""
+    ends = select(Event.data).where(Event.type.in_((EventType.JOB_ENDED, EventType.JOB_CANCELED)))
+    told = Counter(data["job_id"] for data in session.scalars(ends))
     for job in session.scalars(select(Job)):
         rows = dict(
             session.execute(select(Item.state, func.count()).where(Item.job_id == job.id).group_by(Item.state)).all()
@@ -58,6 +62,7 @@ def check_invariants(session: Session) -> None:
         )
         terminal = sum(rows.get(state, 0) for state in ITEM_TERMINAL)
         assert (job.state == JobState.ENDED) == (terminal == job.total)
+        assert told[job.id] == (job.state == JobState.ENDED)
     orphans = "select count(*) from face where item_id not in (select id from item where state = 'done')"
     assert session.execute(text(orphans)).scalar_one() == 0
     doubled = select(Face.item_id, Face.ordinal).group_by(Face.item_id, Face.ordinal).having(func.count() > 1)

@@ -36,7 +36,7 @@ def test_a_folder_of_photos_becomes_crops_and_a_manifest(tmp_path: Path) -> None
 def test_splits_are_steady_and_of_the_sizes_they_should_be() -> None:
     splits = [split_of(f"photo {number}") for number in range(2000)]
     assert splits == [split_of(f"photo {number}") for number in range(2000)]
-    for split, share in (("train", 0.7), ("val", 0.1), ("test", 0.2)):
+    for split, share in (("train", 0.7), ("val", 0.15), ("test", 0.15)):
         assert abs(splits.count(split) / 2000 - share) < 0.03
 
 

@@ -5,13 +5,11 @@ import json
 import os
 import subprocess
 import sys
-from typing import BinaryIO
 
 import pytest
 from sqlalchemy import func, select
 
 from shield import accounts, expansion, jobs
-from shield.errors import StorageUnavailable
 from shield.models import Item, Job, Source
 from shield.settings import MIB
 from shield.states import SourceKind
@@ -304,26 +302,6 @@ def test_a_fault_of_ours_fails_one_job_and_no_other(house: House, caplog: pytest
     assert "ValueError" in (row.reason_detail or "")
     assert house.job(fine).total == 1
     assert broken.id in caplog.text
-
-
-def test_storage_that_is_away_is_waited_for_and_fails_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = begin(house, line(0))
-    away = iter([True, True])
-    real = type(house.blobs).open
-
-    def opened(blobs: object, sha256: str) -> BinaryIO:
-        if next(away, False):
-            raise StorageUnavailable("the S3 server answered 503")
-        return real(house.blobs, sha256)
-
-    monkeypatch.setattr(type(house.blobs), "open", opened)
-    taken = expander(house)
-    for _ in range(2):
-        with pytest.raises(StorageUnavailable):
-            taken.turn()
-        assert house.job(job).state == "expanding"
-    assert taken.turn()
-    assert (house.job(job).total, house.job(job).reason) == (1, None)
 
 
 def test_memory_does_not_grow_with_a_manifest(house: House) -> None:

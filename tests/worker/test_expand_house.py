@@ -2,18 +2,37 @@
 
 import logging
 import signal
+import socket
+import time
+from collections.abc import Iterator
 
 import pytest
 
+from shield import buckets, expansion
+from shield.buckets import Place
 from shield.errors import StorageUnavailable
-from tests.worker.conftest import House, RedisServer, Workers, stop, wait_until
+from shield.models import Job
+from shield.settings import Settings
+from shield.states import SourceKind
+from tests.s3 import CREDENTIALS, S3Server
+from tests.worker.conftest import PATIENCE, House, RedisServer, Workers, stop, wait_until
 from tests.worker.test_expand import LINES, begin, custom_ids, expander, line
-from worker.house import ExpandLoop
+from worker.expand import LISTED, STORED, Expander
+from worker.house import Beside, Chore
+
+
+def beside(taken: Expander) -> Beside:
+    return Beside(Chore("expand", 0.0, taken.turn), 0.01, taken.stopping)
+
+
+def stop_loop(loop: Beside) -> None:
+    loop.tell_to_stop()
+    loop.join(time.monotonic() + 5.0)
 
 
 def test_nothing_is_expanded_before_this_process_leads_nor_after_it(house: House) -> None:
     first = begin(house, line(0))
-    loop = ExpandLoop(expander(house), 0.01)
+    loop = beside(expander(house))
     loop.lead(False)
     loop.start()
     try:
@@ -24,7 +43,7 @@ def test_nothing_is_expanded_before_this_process_leads_nor_after_it(house: House
         loop.lead(False)
         second = begin(house, line(0))
     finally:
-        loop.stop()
+        stop_loop(loop)
     assert not loop._thread.is_alive()
     assert house.job(second).state == "expanding"
 
@@ -43,16 +62,71 @@ def test_storage_that_is_away_stops_no_later_step(
         return turn()
 
     monkeypatch.setattr(taken, "turn", turned)
-    loop = ExpandLoop(taken, 0.01)
+    loop = beside(taken)
     loop.lead(True)
     loop.start()
     try:
         wait_until(lambda: house.job(job).state == "queued")
     finally:
-        loop.stop()
+        stop_loop(loop)
     messages = [record.getMessage() for record in caplog.records]
     waits = "expand waits: StorageUnavailable: the database went away"
     assert messages == [waits, "expand works again"]
+
+
+@pytest.fixture
+def tarpit() -> Iterator[socket.socket]:
+    """Takes connections, and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE)
+        yield listener
+
+
+def hanging(house: House, tarpit: socket.socket, monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, Job]:
+    """Settings with this S3 server, and a job that lists a prefix there."""
+    place = Place("photos", "")
+    with house.database.write() as session:
+        buckets.grant(session, house.account_id, place)
+        job = expansion.submit(session, house.account_id, SourceKind.PREFIX, url=place.url)
+    return S3Server("http://{}:{}".format(*tarpit.getsockname())).settings(monkeypatch, house.config.home), job
+
+
+def test_an_s3_server_that_hangs_holds_up_no_manifest(
+    house: House, tarpit: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, listing = hanging(house, tarpit, monkeypatch)
+    manifest = begin(house, b"".join(line(n) for n in range(5 * LINES)))
+    lister, expanding = (beside(Expander(house.database, house.blobs, config, kinds)) for kinds in (LISTED, STORED))
+    for loop in (lister, expanding):
+        loop.lead(True)
+    lister.start()
+    connection, _ = tarpit.accept()  # it hangs from here on
+    try:
+        expanding.start()
+        wait_until(lambda: house.job(manifest).state == "queued")
+        assert house.job(listing).state == "expanding"
+        assert lister._thread.is_alive()
+    finally:
+        lister.tell_to_stop()
+        stop_loop(expanding)
+        tarpit.close()
+        connection.close()
+        stop_loop(lister)
+
+
+def test_a_house_beside_an_s3_server_that_hangs_expands_what_is_stored_and_stops_cleanly(
+    house: House, server: RedisServer, workers: Workers, tarpit: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.start()
+    config, listing = hanging(house, tarpit, monkeypatch)
+    process = workers.start("worker", "house", SHIELD_S3_ENDPOINT_URL=config.s3_endpoint_url, **CREDENTIALS)
+    connection, _ = tarpit.accept()
+    with connection:
+        manifest = begin(house, b"".join(line(n) for n in range(5 * LINES)))
+        wait_until(lambda: house.job(manifest).state == "queued")
+        assert house.job(listing).state == "expanding"
+        assert stop(process) == 0
+    assert "Traceback" not in workers.log()
 
 
 def test_a_house_that_is_killed_in_mid_expansion_loses_no_line_and_doubles_none(

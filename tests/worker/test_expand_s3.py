@@ -2,7 +2,10 @@
 
 import io
 import socket
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from sqlalchemy import select
@@ -10,13 +13,13 @@ from sqlalchemy import select
 from shield import buckets, expansion
 from shield.blobs import open_blobs
 from shield.buckets import Place
-from shield.errors import StorageUnavailable
 from shield.models import Item, Job
 from shield.states import SourceKind
 from tests import zips
-from tests.s3 import S3Server, moto
+from tests.s3 import S3Server, moto, nanio
 from tests.worker.conftest import House
 from tests.worker.test_expand import line, rejected
+from worker import expand
 from worker.expand import STEP, Expander
 
 
@@ -124,17 +127,96 @@ def test_a_bucket_that_is_gone_ends_its_job_with_a_reason(bucketed: Bucketed) ->
     assert "NoSuchBucket" in (row.reason_detail or "")
 
 
-def test_an_s3_server_that_is_away_is_waited_for(bucketed: Bucketed) -> None:
-    bucketed.fill("photos/a.jpg")
-    job = bucketed.begin("photos/")
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """The URL of a server that is away."""
     with socket.socket() as deaf:  # bound and not listening: whoever connects is refused
         deaf.bind(("127.0.0.1", 0))
-        away = bucketed.expander(s3_endpoint_url=f"http://127.0.0.1:{deaf.getsockname()[1]}")
-        with pytest.raises(StorageUnavailable):
-            away.turn()
+        yield f"http://127.0.0.1:{deaf.getsockname()[1]}"
+
+
+def test_an_s3_server_that_is_away_is_waited_for(bucketed: Bucketed, nobody: str) -> None:
+    bucketed.fill("photos/a.jpg")
+    job = bucketed.begin("photos/")
+    away = bucketed.expander(s3_endpoint_url=nobody, relay_seconds=3600.0)
+    assert away.turn()
+    assert not away.turn()
     assert bucketed.house.job(job).state == "expanding"
     bucketed.expand()
     assert [custom_id for _, custom_id in bucketed.items(job)] == ["photos/a.jpg"]
+
+
+def test_an_s3_server_that_stays_away_is_given_up(
+    bucketed: Bucketed, nobody: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = bucketed.begin("photos/")
+    away = bucketed.expander(s3_endpoint_url=nobody, relay_seconds=0.0)
+    assert away.turn()
+    assert bucketed.house.job(job).state == "expanding"
+    monkeypatch.setattr(expand, "GIVE_UP_SECONDS", 0.0)
+    assert away.turn()
+    row = bucketed.house.job(job)
+    assert (row.state, row.reason) == ("ended", "source_failed")
+    assert "in vain" in (row.reason_detail or "")
+
+
+def test_without_credentials_a_prefix_fails_at_once(bucketed: Bucketed, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = bucketed.begin("photos/")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(bucketed.house.config.home / "none"))
+    bucketed.expand(s3_region="without-credentials-1")  # a client of its own: one is kept for each server and region
+    row = bucketed.house.job(job)
+    assert (row.state, row.reason) == ("ended", "source_failed")
+    assert "no S3 credentials" in (row.reason_detail or "")
+
+
+@pytest.mark.parametrize(
+    ("variable", "code"),
+    [("AWS_ACCESS_KEY_ID", "InvalidAccessKeyId"), ("AWS_SECRET_ACCESS_KEY", "SignatureDoesNotMatch")],
+)
+def test_with_wrong_credentials_a_prefix_fails_at_once(
+    house: House, monkeypatch: pytest.MonkeyPatch, variable: str, code: str
+) -> None:
+    with nanio(house.config.home / "nanio") as server:
+        bucketed = Bucketed(house, server, monkeypatch)
+        monkeypatch.setenv(variable, "AKIANOTTHERIGHTVALUE")
+        job = bucketed.begin("photos/")
+        bucketed.expand()
+    row = house.job(job)
+    assert (row.state, row.reason) == ("ended", "source_failed")
+    assert f"({code}): the operator corrects" in (row.reason_detail or "")
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Answers as Amazon does for a bucket of another region; the path's first word says in which way."""
+
+    def do_GET(self) -> None:
+        status, code = (301, "PermanentRedirect") if "moved" in self.path else (400, "AuthorizationHeaderMalformed")
+        body = f"<Error><Code>{code}</Code><Message>elsewhere</Message></Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.mark.parametrize("bucket", ["moved", "malformed"])
+def test_a_bucket_of_another_region_fails_at_once(bucketed: Bucketed, bucket: str) -> None:
+    with bucketed.house.database.write() as session:
+        buckets.grant(session, bucketed.house.account_id, Place(bucket, ""))
+    job = bucketed.begin("photos/", bucket)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            bucketed.expand(s3_endpoint_url=f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()
+    row = bucketed.house.job(job)
+    assert (row.state, row.reason) == ("ended", "source_failed")
+    assert "sets SHIELD_S3_REGION" in (row.reason_detail or "")
 
 
 def test_a_manifest_and_a_zip_that_are_kept_in_s3_expand_as_well(

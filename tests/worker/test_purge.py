@@ -52,7 +52,7 @@ def delete(house: House, job: Job) -> None:
 
 def rows(house: House) -> dict[str, int]:
     """How many rows there are of what belongs to jobs."""
-    kept = ("account", "weights", "api_key", "login_link")
+    kept = ("account", "weights", "api_key", "login_link", "event")  # an event is kept as long as events are
     with house.database.read() as session:
         counts = {
             table.name: session.scalar(select(func.count()).select_from(table)) or 0

@@ -171,12 +171,12 @@ def test_images_are_fetched_from_urls_and_each_failure_says_why(house: House, si
     job = house.submit(*[site + path for path in paths], "http://127.0.0.1:1/closed", chunk_items=8)
     house.scanning(StubScanner()).scan_ready()
     failed = "fetch_failed"
-    assert house.outcomes(job) == ["fake", failed, failed, failed, failed, "fake", "no_face", failed]
+    assert house.outcomes(job) == ["fake", failed, failed, "too_large", failed, "fake", "no_face", failed]
     details = [item.error_detail for item in house.items(job)]
     assert details[1:5] == [
         "answered 404",
         "timed out after 1 s",
-        "larger than 10000 bytes",
+        "larger than the limit of 10000 bytes",
         "address 10.0.0.1 is not public",
     ]
     assert "Connection refused" in (details[7] or "")

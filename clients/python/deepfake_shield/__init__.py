@@ -12,11 +12,13 @@ from deepfake_shield.errors import (
     AnswerLost,
     ApiError,
     Busy,
+    CannotListen,
     InvalidRequest,
     MixedSources,
     NotConfigured,
     NotFound,
     NothingToScan,
+    NotVerified,
     ServerFailed,
     ServerUnreachable,
     ShieldError,
@@ -26,6 +28,7 @@ from deepfake_shield.errors import (
 )
 from deepfake_shield.results import Box, Counts, Face, Job, Result
 from deepfake_shield.version import VERSION
+from deepfake_shield.webhooks import verify
 
 __all__ = [
     "VERSION",
@@ -33,6 +36,7 @@ __all__ = [
     "ApiError",
     "Box",
     "Busy",
+    "CannotListen",
     "Counts",
     "Face",
     "InvalidRequest",
@@ -40,6 +44,7 @@ __all__ = [
     "MixedSources",
     "NotConfigured",
     "NotFound",
+    "NotVerified",
     "NothingToScan",
     "Result",
     "ServerFailed",
@@ -49,4 +54,5 @@ __all__ = [
     "TooLarge",
     "Unauthorised",
     "WaitTimedOut",
+    "verify",
 ]

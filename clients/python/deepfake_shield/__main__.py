@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 an error, told on stderr; 2 wrong usage; 3 something that 
 """
 
 import argparse
+import contextlib
 import itertools
 import os
 import sys
@@ -12,10 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 from deepfake_shield.client import DEFAULT_URL, Shield
 from deepfake_shield.errors import ShieldError
 from deepfake_shield.progress import Progress
+from deepfake_shield.receiver import Receiver
 from deepfake_shield.results import Job, Result
 from deepfake_shield.tables import VERDICTS, WRITERS, summary, write_jobs
 from deepfake_shield.version import VERSION
 
+SECRET = "DEEPFAKE_SHIELD_WEBHOOK_SECRET"  # noqa: S105 the name of a variable
 DONE, FAILED, FOUND, INTERRUPTED = 0, 1, 3, 130
 
 Command = Callable[[Shield, argparse.Namespace, Progress], int]
@@ -93,6 +96,16 @@ def delete(shield: Shield, args: argparse.Namespace, progress: Progress) -> int:
     return DONE
 
 
+def listen(args: argparse.Namespace, progress: Progress) -> int:
+    """Receive webhooks until interrupted."""
+    secret = args.secret or os.environ.get(SECRET) or None
+    with Receiver(args.port, secret, lambda lines: print(lines, flush=True)) as receiver:
+        progress.note(f"listening on {receiver.url}; Ctrl-C ends")
+        with contextlib.suppress(KeyboardInterrupt):
+            receiver.serve_forever()
+    return DONE
+
+
 def _tell(job: Job, progress: Progress) -> None:
     progress.clear()
     print(f"{job.id}  {job.state}  {job.counts.terminal} of {job.counts.total} images: {summary(job.counts)}")
@@ -136,6 +149,13 @@ def parser() -> argparse.ArgumentParser:
 
     one = _add(commands, "delete", delete, "delete a job that has ended, with its results and images")
     one.add_argument("id", metavar="ID")
+
+    one = commands.add_parser("listen", help="receive webhooks on this machine: verify and print each")
+    one.set_defaults(run=listen)
+    one.add_argument("--port", type=int, default=8787, help="on 127.0.0.1 (default 8787)")
+    one.add_argument(
+        "--secret", metavar="whsec_...", help=f"the endpoint's; default {SECRET}, which other users cannot see"
+    )
     return root
 
 
@@ -170,6 +190,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     with Progress(sys.stderr) as progress:
         try:
+            if args.run == listen:  # needs no server
+                return listen(args, progress)
             with Shield(
                 args.url, args.key, on_repeat=lambda error, seconds: _repeat(progress, error, seconds)
             ) as shield:

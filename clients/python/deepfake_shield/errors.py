@@ -7,6 +7,8 @@ ShieldError
 ├── ServerUnreachable   no connection; nothing was accepted
 ├── AnswerLost          the connection broke after a request was sent, each time; the server may have acted on it
 ├── WaitTimedOut        the job goes on; only the waiting ended
+├── NotVerified         a webhook's delivery that may not be the server's
+├── CannotListen        the receiver's port is taken
 └── ApiError            the server answered with a problem (RFC 9457)
     ├── Unauthorised    401, 403
     ├── NotFound        404
@@ -57,6 +59,18 @@ class WaitTimedOut(ShieldError):
     """The job had not ended in the time that was given to wait. It goes on."""
 
     code = "wait_timed_out"
+
+
+class NotVerified(ShieldError):
+    """A delivery whose signature or timestamp does not show that the server sent it just now."""
+
+    code = "not_verified"
+
+
+class CannotListen(ShieldError):
+    """The port of the receiver is taken."""
+
+    code = "cannot_listen"
 
 
 class ApiError(ShieldError):

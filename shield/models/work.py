@@ -1,58 +1,12 @@
-"""The tables. Constraints hold the invariants where SQL can: counts add up, states are known, one result an item.
-
-Every row that an account owns carries its account_id, and no query goes without it (except a worker's, by lease).
-"""
+"""The tables of accounts, jobs, items, and what moves them."""
 
 from datetime import datetime
-from enum import StrEnum
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    CheckConstraint,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    UniqueConstraint,
-    text,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from shield.db import UtcDateTime
+from shield.models.base import HASH, ID, Base, exactly_one, one_of, partial
 from shield.states import ChunkState, ItemState, JobState, SourceKind, Verdict
-
-ID = String(48)
-HASH = String(64)
-
-
-def _one_of(column: str, states: type[StrEnum]) -> str:
-    return f"{column} in ({', '.join(repr(state.value) for state in states)})"
-
-
-def _exactly_one(*columns: str) -> str:
-    return " + ".join(f"(case when {column} is null then 0 else 1 end)" for column in columns) + " = 1"
-
-
-def _partial(name: str, where: str, *columns: str) -> Index:
-    """An index of only those rows that it serves."""
-    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
-
-
-class Base(DeclarativeBase):
-    """Names every constraint, so that a migration can name it too."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {datetime: UtcDateTime()}  # noqa: RUF012 - SQLAlchemy reads it from the class
 
 
 class Account(Base):
@@ -63,6 +17,7 @@ class Account(Base):
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)
     created_at: Mapped[datetime]
+    events: Mapped[int] = mapped_column(BigInteger, default=0)  # that it has had: the sequence of the last one
 
 
 class ApiKey(Base):
@@ -106,16 +61,16 @@ class Job(Base):
 
     __tablename__ = "job"
     __table_args__ = (
-        CheckConstraint(_one_of("state", JobState), "state"),
+        CheckConstraint(one_of("state", JobState), "state"),
         CheckConstraint("done + failed + canceled <= total", "counts"),
         CheckConstraint("fake + suspect + clear + no_face + inconclusive = done", "verdicts"),
         CheckConstraint("(state = 'ended') = (ended_at is not null)", "ended"),
         CheckConstraint("state <> 'ended' or done + failed + canceled = total", "complete"),
         CheckConstraint("rejected >= 0", "rejected"),
         Index("ix_job_account_id_id", "account_id", "id"),
-        _partial("ix_job_live", "state <> 'ended'", "state", "id"),
-        _partial("ix_job_ended_at", "ended_at is not null", "ended_at"),
-        _partial("ix_job_deleted_at", "deleted_at is not null", "deleted_at"),
+        partial("ix_job_live", "state <> 'ended'", "state", "id"),
+        partial("ix_job_ended_at", "ended_at is not null", "ended_at"),
+        partial("ix_job_deleted_at", "deleted_at is not null", "deleted_at"),
     )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
@@ -152,7 +107,7 @@ class Source(Base):
 
     __tablename__ = "source"
     __table_args__ = (
-        CheckConstraint(_one_of("kind", SourceKind), "kind"),
+        CheckConstraint(one_of("kind", SourceKind), "kind"),
         CheckConstraint("(blob is null) <> (url is null)", "place"),
     )
 
@@ -222,7 +177,7 @@ class Chunk(Base):
 
     __tablename__ = "chunk"
     __table_args__ = (
-        CheckConstraint(_one_of("state", ChunkState), "state"),
+        CheckConstraint(one_of("state", ChunkState), "state"),
         CheckConstraint("(state = 'leased') = (lease_token is not null)", "lease"),
         Index("ix_chunk_state_lane_turn_id", "state", "lane", "turn", "id"),
         Index("ix_chunk_account_id_state_lane_turn", "account_id", "state", "lane", "turn"),
@@ -248,19 +203,19 @@ class Item(Base):
     __tablename__ = "item"
     __table_args__ = (
         UniqueConstraint("job_id", "ordinal"),
-        CheckConstraint(_one_of("state", ItemState), "state"),
-        CheckConstraint(f"verdict is null or {_one_of('verdict', Verdict)}", "verdict"),
+        CheckConstraint(one_of("state", ItemState), "state"),
+        CheckConstraint(f"verdict is null or {one_of('verdict', Verdict)}", "verdict"),
         CheckConstraint("(state = 'done') = (verdict is not null)", "result"),
         CheckConstraint("(state = 'failed') = (error_code is not null)", "error"),
         CheckConstraint("score is null or (score >= 0 and score <= 1)", "score"),
-        CheckConstraint(_exactly_one("source_blob", "source_url", "source_upload"), "source"),
+        CheckConstraint(exactly_one("source_blob", "source_url", "source_upload"), "source"),
         Index("ix_item_chunk_id_ordinal", "chunk_id", "ordinal"),
         Index("ix_item_job_id_state_ordinal", "job_id", "state", "ordinal"),
-        _partial("ix_item_verdict", "verdict is not null", "job_id", "verdict", "ordinal"),
-        _partial("ix_item_scanned", "state = 'done'", "account_id", "image_sha256", "weights_sha256"),
-        _partial("ix_item_source_blob", "source_blob is not null", "source_blob"),
-        _partial("ix_item_source_upload", "source_upload is not null", "source_upload"),
-        _partial("ix_item_view_blob", "view_blob is not null", "view_blob"),
+        partial("ix_item_verdict", "verdict is not null", "job_id", "verdict", "ordinal"),
+        partial("ix_item_scanned", "state = 'done'", "account_id", "image_sha256", "weights_sha256"),
+        partial("ix_item_source_blob", "source_blob is not null", "source_blob"),
+        partial("ix_item_source_upload", "source_upload is not null", "source_upload"),
+        partial("ix_item_view_blob", "view_blob is not null", "view_blob"),
     )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)

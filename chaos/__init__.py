@@ -1,0 +1,1 @@
+"""Chaos: the real programs, broken on purpose while clients submit jobs; then every promise is checked by SQL."""
