@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types imports suite torch-suite train-smoke evaluate bench-queue million ssrf webhook-storm lock clean \
+.PHONY: help demo up test lint types imports suite torch-suite train-smoke evaluate chaos bench-queue million ssrf webhook-storm lock clean \
         .venv .venv-dev .venv-training require-python
 
 # Any Python 3.11 to 3.13 runs the system; training is for 3.11 alone. Another one: make demo PYTHON=/path/to/python3
@@ -31,7 +31,7 @@ lint: .venv-dev ## check style and format (mend with: .venv-dev/bin/ruff check -
 	$(DEV)/ruff format --check
 
 types: .venv-dev .venv-training ## check types, strictly
-	$(DEV)/mypy api shield worker pipeline migrations clients/python samples/demo.py tests \
+	$(DEV)/mypy api shield worker pipeline migrations benchmarks chaos clients/python samples/demo.py tests \
 	    --exclude '^tests/training/' --exclude '^tests/pipeline/test_torch_'
 ifneq ($(PYTHON311),)
 	$(TRAINING)/mypy training samples/make.py $(TORCH_TESTS)
@@ -54,6 +54,17 @@ train-smoke: .venv-training ## search, train, export and evaluate on a small sli
 evaluate: .venv-training ## measure the shipped weights on every kind of fake in the data folder: table, pictures, bars
 	$(TRAINING)/python -m training prepare
 	$(TRAINING)/python -m training report
+
+# How much is broken: make chaos IMAGES=100000 FAULTS=500 SEED=2 DATABASE=postgresql REPORT=docs/chaos.md
+IMAGES := 3000
+FAULTS := 52
+SEED := 1
+DATABASE := both
+REPORT :=
+
+chaos: .venv-dev ## kill, freeze, fill and flush everything while images are scanned, then check every promise
+	@$(DEV)/python -m chaos --images $(IMAGES) --faults $(FAULTS) --seed $(SEED) --database $(DATABASE) \
+	    $(if $(REPORT),--out $(REPORT))
 
 bench-queue: .venv-dev ## measure what the queue costs on PostgreSQL and SQLite, beside a task an image: table, bars
 	@$(DEV)/python -m benchmarks.queue --out docs/bench-queue.json

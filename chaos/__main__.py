@@ -6,6 +6,7 @@ Exit code 1 when a bar falls short. Everything happens in temporary folders, on 
 import argparse
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ IMAGE_BYTES = 8192  # of database, its log and its indexes, at most
 def main() -> int:
     """Run the command."""
     args = _arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave no process and no disk behind
     can_fill = disk_can_be_filled()
     results: list[Result] = []
     for dialect in ("sqlite", "postgresql") if args.database == "both" else (args.database,):

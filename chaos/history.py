@@ -69,6 +69,7 @@ def check(events: Sequence[Event], rows: Mapping[str, JobRows]) -> list[Finding]
     found: list[Finding] = []
     last: dict[str, Event] = {}
     keys: defaultdict[str, set[str]] = defaultdict(set)
+    ids: dict[str, str] = {}
     canceled = {event["job"] for event in events if event.get("asked") == "cancel"}
     for event in events:
         match event.get("told"):
@@ -82,6 +83,10 @@ def check(events: Sequence[Event], rows: Mapping[str, JobRows]) -> list[Finding]
                 last[event["job"]] = event
             case "results":
                 found += _check_results(event, rows.get(event["job"]))
+            case "webhook":
+                found += _check_webhook(event, rows.get(event["job"]), ids)
+            case "forged":
+                found.append(Finding("a webhook whose signature does not verify", event["why"]))
             case _:
                 pass  # a fault, a request, a trace
     found += [Finding("one key made two jobs", key) for key, made in keys.items() if len(made) > 1]
@@ -133,6 +138,18 @@ def _check_results(event: Event, row: JobRows | None) -> list[Finding]:
             found.append(Finding("a result that was shown is gone", f"{event['job']} {name}"))
         elif not same(held[0], Outcome(*told)):
             found.append(Finding("a result changed after it was shown", f"{event['job']} {name}: {told}, {held[0]}"))
+    return found
+
+
+def _check_webhook(event: Event, row: JobRows | None, ids: dict[str, str]) -> list[Finding]:
+    """What was told of a job's end is so, and however often it is told it carries one id."""
+    if row is None:
+        return [Finding("a job that a webhook told of is gone", event["job"])]
+    found = []
+    if row.state != "ended" or any(event["counts"][name] != row.counts[name] for name in GROWING):
+        found.append(Finding("a job changed after a webhook told of its end", event["job"]))
+    if ids.setdefault(event["job"], event["id"]) != event["id"]:
+        found.append(Finding("I8 one event has two webhook-ids", event["job"]))
     return found
 
 

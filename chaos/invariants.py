@@ -61,7 +61,18 @@ IN_THE_END = {
     "I10 no chunk waits for ever": "select id from chunk where state in ('ready', 'leased')",
     "I10 no job lasts for ever": "select id from job where state <> 'ended'",
     "I1 nothing is owed for ever": "select chunk_id from outbox",
+    "I7 an ended job is told once to every webhook": """
+        select wanted.job_id from (
+            select job.id as job_id, endpoint.id as endpoint_id from job
+            join endpoint on endpoint.account_id = job.account_id where job.state = 'ended') as wanted
+        left join (
+            select {job} as job_id, delivery.endpoint_id from event
+            join delivery on delivery.event_id = event.id and delivery.trigger = 'event') as told
+        on told.job_id = wanted.job_id and told.endpoint_id = wanted.endpoint_id
+        group by wanted.job_id, wanted.endpoint_id having count(told.job_id) <> 1""",
+    "I10 no webhook is owed for ever": "select id from delivery where state <> 'delivered'",
 }
+JOB_OF_EVENT = {"sqlite": "json_extract(event.data, '$.job_id')", "postgresql": "event.data ->> 'job_id'"}
 CHANGES = {
     "I2 a terminal item was changed": "select id from chaos_note where what in ('item_changed', 'item_deleted')",
     "I3 counts ran backwards, or an ended job was changed": "select id from chaos_note where what = 'job_changed'",
@@ -118,7 +129,8 @@ def check_end(database: Database) -> list[Finding]:
 
 def _violations(session: Session, promises: dict[str, str]) -> Iterator[Finding]:
     for promise, query in promises.items():
-        for row in session.execute(text(query)):
+        job = JOB_OF_EVENT[session.get_bind().dialect.name]
+        for row in session.execute(text(query.replace("{job}", job))):
             yield Finding(promise, str(row[0]))
 
 

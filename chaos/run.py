@@ -16,6 +16,7 @@ from chaos.clients import Client, Quota
 from chaos.faults import LIBRARY, Injector
 from chaos.history import History
 from chaos.invariants import Finding
+from chaos.receiver import Receiver
 from chaos.recovery import Recovery, absences, joined, late_writes, recoveries
 from chaos.stack import Plan, Stack, running
 from shield.db import Database
@@ -131,6 +132,9 @@ def run(order: Order) -> Result:
             for n in range(CLIENTS)
         ]
         injector = Injector(stack, clients, log, drawn, min(60.0, max(2 * order.plan.lease_seconds, deck_seconds / 20)))
+        receiver = Receiver(log, drawn.random())
+        for client in clients:
+            receiver.trust(client.name, client.subscribe(receiver.url(client.name)))
         threads = [threading.Thread(target=client.run, name=client.name) for client in clients]
         for thread in threads:
             thread.start()
@@ -140,6 +144,7 @@ def run(order: Order) -> Result:
         enough.set()
         _wait(order, clients, threads, stack)
         probe.stop()
+        receiver.close()
         _conclude(result, stack, injector, clients, probe, log)
     log.close()
     result.seconds = time.monotonic() - began
@@ -168,7 +173,7 @@ def _wait(order: Order, clients: Sequence[Client], threads: Sequence[threading.T
 def _standing(stack: Stack) -> tuple[int, int, int] | None:
     """What is owed, how many images have ended, how many leases ran out; None while the database is away."""
     counts = (
-        "select count(*) from outbox",
+        "select (select count(*) from outbox) + (select count(*) from delivery where state <> 'delivered')",
         "select coalesce(sum(done + failed + canceled), 0) from job",
         "select coalesce(sum(deaths), 0) from chunk",
     )

@@ -274,6 +274,9 @@ def _settings(plan: Plan, disk: Path, url: str, redis_port: int) -> Settings:
         "relay_seconds": 0.2,
         "lease_poll_seconds": 0.5,
         "log_level": "info",
+        "egress_allow_loopback": True,  # webhooks go to this machine
+        "webhook_timeout_seconds": 5.0,
+        "webhook_retry_seconds": [0.5] * 40,
     }
     return Settings(_env_file=None, **given | plan.settings)
 

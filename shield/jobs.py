@@ -320,7 +320,7 @@ def count(session: Session, job_id: str, **more: int) -> None:
 
 
 def _read_anew(session: Session, job_id: str) -> None:
-    """Have a job that this session has read before read again, when it is asked for."""
+    """Read a job again that this session has read before."""
     seen = session.identity_map.get(session.identity_key(Job, job_id))
     if seen is not None:
-        session.expire(seen)
+        session.refresh(seen)

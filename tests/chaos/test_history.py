@@ -11,6 +11,7 @@ from chaos.invariants import Outcome
 DONE = Outcome("done", "clear", 0.25, None)
 COUNTS = {"total": 2, "pending": 0, "done": 2, "failed": 0, "canceled": 0}
 ACCEPTED = {"told": "accepted", "job": "job_1", "key": "k", "kind": "small", "count": 2}
+TOLD = {"told": "webhook", "job": "job_1", "id": "evt_1", "type": "job.ended", "counts": COUNTS}
 LOOK = {"told": "job", "job": "job_1", "state": "ended", "counts": COUNTS}
 
 
@@ -33,7 +34,7 @@ def results(*told: object) -> dict[str, Any]:
 
 def test_a_history_that_the_rows_keep_has_no_finding() -> None:
     running = look("running", pending=1, done=1)
-    assert check([ACCEPTED, running, LOOK, results("done", "clear", 0.25, None)], rows()) == []
+    assert check([ACCEPTED, running, LOOK, results("done", "clear", 0.25, None), TOLD, TOLD], rows()) == []
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,19 @@ def test_a_history_that_the_rows_keep_has_no_finding() -> None:
         ),
         ([ACCEPTED, look("running", done=1)], rows(), "the counts of a job do not add up", "other_violations"),
         ([ACCEPTED, look(done=1, failed=1)], rows(), "a job changed after its end", "other_violations"),
+        ([ACCEPTED, TOLD, TOLD | {"id": "evt_2"}], rows(), "I8 one event has two webhook-ids", "other_violations"),
+        (
+            [ACCEPTED, TOLD | {"counts": COUNTS | {"done": 1}}],
+            rows(),
+            "a job changed after a webhook told of its end",
+            "other_violations",
+        ),
+        (
+            [ACCEPTED, {"told": "forged", "why": "no match"}],
+            rows(),
+            "a webhook whose signature does not verify",
+            "other_violations",
+        ),
         (
             [ACCEPTED, results("done", "fake", 0.9, None)],
             rows(),

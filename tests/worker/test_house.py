@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy import text
 
 from shield.db import Database
 from tests.worker.conftest import House, RedisServer, Workers, stop, wait_until
+from tests.worker.test_processes import expire
 from worker.house import Chore, FileLeadership, PostgresLeadership
 
 LEADS = (
@@ -66,6 +68,19 @@ def test_of_two_house_processes_one_leads_and_the_other_takes_over_when_it_is_ki
     house.submit(b"face 1")
     wait_until(lambda: server.waiting("interactive") == 1)
     assert stop(second) == 0
+
+
+def test_a_redis_that_takes_connections_and_never_answers_holds_up_no_sweep(house: House, workers: Workers) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        job = house.submit(b"face 1")
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        workers.start("worker", "house", SHIELD_REDIS_URL=url)
+        connection, _ = silent.accept()  # the relay waits for it now
+        with connection:
+            expire(house, job)
+            wait_until(lambda: house.chunks(job)[0].state == "ready")
+        assert "relay waits" not in workers.log()  # it is waiting still
 
 
 def test_trouble_is_logged_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
