@@ -1,6 +1,7 @@
 """A scan worker whose fetching and scanning cost next to nothing, so that what is measured is everything else.
 
-`python -m benchmarks.stub`. An image's bytes are its URL; every tenth has no face, every hundredth is broken.
+`python -m benchmarks.stub [--fetch]`. An image's bytes are its URL, unless they are to be fetched for real; every tenth
+has no face, every hundredth is broken.
 """
 
 import hashlib
@@ -10,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from pipeline.results import Box, ErrorCode, Face, ImageFacts, ModelFacts, Scan, ScanError
 from pipeline.weights import WeightsCard
 from shield import logs
-from shield.dispatch import Failed, LeasedItem
+from shield.dispatch import LeasedItem
 from shield.settings import settings
 from worker import app
+from worker.sources import Fetched
 
 CARD = WeightsCard(
     name="stub",
@@ -32,9 +34,9 @@ LANDMARKS = ((30.0, 40.0),) * 6
 class StubSources:
     """Gives each item its own URL as bytes."""
 
-    def fetch_all(self, items: Sequence[LeasedItem]) -> Iterator[bytes | Failed]:
-        """One answer for each item, in order."""
-        return ((item.url or item.upload or item.blob or item.id).encode() for item in items)
+    def fetch_all(self, items: Sequence[LeasedItem], at_once: int) -> Iterator[Fetched]:  # noqa: ARG002
+        """Each item with its answer."""
+        return ((item, (item.url or item.upload or item.blob or item.id).encode()) for item in items)
 
 
 class StubScanner:
@@ -60,4 +62,4 @@ def _scan(content: bytes) -> Scan:
 if __name__ == "__main__":
     found = settings()
     logs.set_up(found.log_format, found.log_level)
-    sys.exit(app.run(StubScanner(), CARD, found, StubSources()))
+    sys.exit(app.run(StubScanner(), CARD, found, None if "--fetch" in sys.argv else StubSources()))

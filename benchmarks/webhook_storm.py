@@ -79,7 +79,7 @@ class Installation:
             jobs.submit(session, account, new, CHUNK)
         while True:
             with self.database.write() as session:
-                held = dispatch.lease_next(session, 60.0, company=False)
+                held = dispatch.lease_next(session, 60.0)
                 if held is None:
                     return
                 dispatch.record(session, held, [_fake(item.id) for item in held.items])

@@ -5,12 +5,12 @@ taken in one order (chunk, items, job), so that transactions wait for each other
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import Column, ColumnElement, Table, bindparam, case, or_, select, update
+from sqlalchemy import Column, ColumnElement, Select, Table, bindparam, case, or_, select, update
 from sqlalchemy.orm import Session
 
 from shield import events, outbox, rows, turns
@@ -41,6 +41,7 @@ class Lease:
     """A worker's timed hold on a chunk. `alone`: scan it without company."""
 
     chunk_id: str
+    account_id: str
     token: str
     alone: bool
     items: tuple[LeasedItem, ...]
@@ -90,7 +91,7 @@ TAKE_CHUNK = (
     update(CHUNK)
     .where(THIS_CHUNK, _may_become(CHUNK.c.state, ChunkState.LEASED))
     .values(state=ChunkState.LEASED, lease_token=bindparam("token"), lease_until=bindparam("until"))
-    .returning(CHUNK.c.job_id, CHUNK.c.alone)
+    .returning(CHUNK.c.job_id, CHUNK.c.account_id, CHUNK.c.alone)
 )
 TAKE_ITEMS = (
     update(ITEM)
@@ -111,12 +112,13 @@ START_JOB = (  # one that expands goes on expanding
 )
 NEXT = (
     select(CHUNK.c.id)
-    .where(CHUNK.c.state == ChunkState.READY, CHUNK.c.lane == bindparam("lane"))
+    .where(CHUNK.c.state == ChunkState.READY, CHUNK.c.lane == bindparam("lane"), CHUNK.c.ahead == bindparam("ahead"))
     .order_by(CHUNK.c.turn, CHUNK.c.id)
     .limit(1)
     .with_for_update(skip_locked=True)
 )
 NEXT_IN_COMPANY = NEXT.where(CHUNK.c.alone.is_(False))
+NEXT_OF_OTHERS = NEXT.where(CHUNK.c.account_id.not_in(bindparam("not_of", expanding=True)))
 FENCE = (
     update(CHUNK)
     .where(THIS_CHUNK, CHUNK.c.lease_token == bindparam("token"), CHUNK.c.lease_until > bindparam("moment"))
@@ -145,16 +147,25 @@ def lease(session: Session, chunk_id: str, seconds: float) -> Lease | None:
         LeasedItem(row.id, row.account_id, row.source_blob, row.source_url, row.source_upload)
         for row in sorted(taken, key=lambda row: row.ordinal)
     )
-    return Lease(chunk_id, token, chunk.alone, leased)
+    return Lease(chunk_id, chunk.account_id, token, chunk.alone, leased)
 
 
-def lease_next(session: Session, seconds: float, company: bool) -> Lease | None:
-    """Take the next ready chunk: interactive lane first, then by turn; None when there is none.
+def lease_next(session: Session, seconds: float, company: bool = False) -> Lease | None:
+    """Take the next ready chunk that is not fetched ahead: interactive lane first, then by turn; None without one.
 
     With `company`, chunks that must be scanned alone are passed over.
     """
+    return _lease_first(session, seconds, NEXT_IN_COMPANY if company else NEXT, {"ahead": False})
+
+
+def lease_ahead(session: Session, seconds: float, not_of: Collection[str] = ()) -> Lease | None:
+    """Take the next ready chunk that is to be fetched ahead and is not of these accounts, in the same order."""
+    return _lease_first(session, seconds, NEXT_OF_OTHERS, {"ahead": True, "not_of": list(not_of)})
+
+
+def _lease_first(session: Session, seconds: float, query: Select[Any], bound: dict[str, object]) -> Lease | None:
     for lane in LANES:
-        found = session.scalars(NEXT_IN_COMPANY if company else NEXT, {"lane": lane}).first()
+        found = session.scalars(query, {"lane": lane, **bound}).first()
         if found is not None:
             return lease(session, found, seconds)
     return None
@@ -284,7 +295,7 @@ def sweep(session: Session, limit: int = 100) -> int:
     ).all()
     for chunk in expired:
         chunk.deaths += 1
-        chunk.alone = True
+        chunk.alone, chunk.ahead = True, False
         if chunk.size == 1 and chunk.deaths >= POISON_AT:
             _fail_as_poison(session, chunk)
         elif chunk.size > 1 and chunk.deaths >= SPLIT_AT:
@@ -297,7 +308,7 @@ def sweep(session: Session, limit: int = 100) -> int:
 def _give_back(session: Session, chunk: Chunk) -> None:
     """Chunk and items wait again; in a canceled job they end instead."""
     if _free_items(session, chunk):
-        chunk.turn = turns.served_now(session, chunk.lane)
+        chunk.turn = turns.served_now(session, chunk.lane, chunk.ahead)
         _unlease(session, chunk, ChunkState.READY)
         outbox.owe_scans(session, session.get_one(Job, chunk.job_id), [(chunk.id, chunk.turn)])
     else:
@@ -310,7 +321,7 @@ def _split(session: Session, chunk: Chunk) -> None:
     _unlease(session, chunk, ChunkState.SPLIT)
     if not remaining:
         return
-    turn = turns.served_now(session, chunk.lane)
+    turn = turns.served_now(session, chunk.lane, ahead=False)
     singles = [
         Chunk(
             id=f"{chunk.id}_{number:07d}",
@@ -320,6 +331,7 @@ def _split(session: Session, chunk: Chunk) -> None:
             lane=chunk.lane,
             turn=turn,
             size=1,
+            ahead=False,
             alone=True,
         )
         for number in range(len(remaining))

@@ -135,19 +135,26 @@ def add_items(session: Session, job: Job, items: Sequence[NewItem], first: int, 
 
     The job's total is the caller's to set.
     """
-    turn = turns.next_of(session, job.account_id, job.lane)
-    chunks: list[rows.Row] = [
-        {
-            "id": f"chk_{job.id[4:]}_{first + start:07d}",
-            "account_id": job.account_id,
-            "job_id": job.id,
-            "state": ChunkState.READY,
-            "lane": job.lane,
-            "turn": turn + start // chunk_items,
-            "size": len(items[start : start + chunk_items]),
-        }
-        for start in range(0, len(items), chunk_items)
-    ]
+    turn = {ahead: turns.next_of(session, job.account_id, job.lane, ahead) for ahead in (False, True)}
+    chunks: list[rows.Row] = []
+    owed: list[tuple[str, int]] = []
+    for start in range(0, len(items), chunk_items):
+        some = items[start : start + chunk_items]
+        ahead = any(item.url is not None for item in some)
+        owed.append((f"chk_{job.id[4:]}_{first + start:07d}", turn[ahead]))
+        chunks.append(
+            {
+                "id": owed[-1][0],
+                "account_id": job.account_id,
+                "job_id": job.id,
+                "state": ChunkState.READY,
+                "lane": job.lane,
+                "turn": turn[ahead],
+                "size": len(some),
+                "ahead": ahead,
+            }
+        )
+        turn[ahead] += 1
     rows.add(session, CHUNK, chunks)
     new = [
         {
@@ -164,7 +171,7 @@ def add_items(session: Session, job: Job, items: Sequence[NewItem], first: int, 
         for number, item in enumerate(items)
     ]
     rows.add(session, ITEM, new)
-    outbox.owe_scans(session, job, [(str(chunk["id"]), turn + n) for n, chunk in enumerate(chunks)])
+    outbox.owe_scans(session, job, owed)
 
 
 def get(session: Session, account_id: str, job_id: str) -> Job:

@@ -1,4 +1,4 @@
-"""The scan worker: a Celery app whose one task hands chunk ids to the scan loop.
+"""The scan worker: a Celery app whose one task lets the scan loop look for work.
 
 Pool solo: the networks use every core themselves, and a forked pool would load them twice. SIGTERM lets the batch in
 hand finish, gives back what is leased and not yet scanned, and ends the process.
@@ -20,7 +20,8 @@ from shield.policy import Policy
 from shield.queue import LANES, celery_app
 from shield.settings import Settings
 from worker.loop import ScanLoop
-from worker.scan import Fetcher, Scanner, Scanning
+from worker.scan import Scanner, Scanning
+from worker.sources import Fetcher
 
 log = logging.getLogger(__name__)
 
@@ -73,12 +74,12 @@ def consume(app: Celery, scanning: Scanning) -> int:
 
 
 def scan_app(loop: ScanLoop, redis_url: str) -> Celery:
-    """The Celery app with its one task, which returns when the loop has dealt with the chunk."""
+    """The Celery app with its one task, which returns when the loop has looked for work, and scanned a batch of it."""
     app = celery_app(redis_url)
 
     @app.task(name=SCAN)
-    def scan(chunk_id: str) -> None:
-        loop.ask(chunk_id)
+    def scan(chunk_id: str) -> None:  # noqa: ARG001 - a message names its chunk; the loop takes the next by turn
+        loop.ask()
 
     return app
 

@@ -1,6 +1,7 @@
 """The loop of a scan worker: one thread that scans, for messages first and, when none comes, for what SQL has ready.
 
-Messages are hints. Whether Redis is down, or lost one, the next look into SQL finds the chunk.
+Messages are hints that there is work: which chunk is next, SQL says. Whether Redis is down, or lost one, the next look
+finds the chunk.
 """
 
 import logging
@@ -13,21 +14,15 @@ from worker.scan import Scanning
 log = logging.getLogger(__name__)
 
 
-class _Ask:
-    """A message's wish to have a chunk scanned."""
-
-    def __init__(self, chunk_id: str) -> None:
-        self.chunk_id = chunk_id
-        self.answered = threading.Event()
-
-
 class ScanLoop:
     """Runs scans in one thread, so that no two ever overlap."""
 
     def __init__(self, scanning: Scanning, poll_seconds: float) -> None:
         self._scanning = scanning
         self._poll_seconds = poll_seconds
-        self._asks: SimpleQueue[_Ask | None] = SimpleQueue()
+        self._asks: SimpleQueue[threading.Event | None] = SimpleQueue()
+        self._woken = False
+        scanning.ahead.wake = self._wake
         self._thread = threading.Thread(target=self._run, name="scan")
         self._storage_away = False
 
@@ -35,11 +30,11 @@ class ScanLoop:
         """Begin to scan."""
         self._thread.start()
 
-    def ask(self, chunk_id: str) -> None:
-        """Have this chunk scanned; returns when it is, or when it is somebody else's, or when the loop has ended."""
-        ask = _Ask(chunk_id)
-        self._asks.put(ask)
-        while self._thread.is_alive() and not ask.answered.wait(1.0):
+    def ask(self) -> None:
+        """Look for what is ready; returns when a batch of it is scanned, when there was none, or the loop has ended."""
+        answered = threading.Event()
+        self._asks.put(answered)
+        while self._thread.is_alive() and not answered.wait(1.0):
             pass
 
     def stop(self) -> None:
@@ -51,22 +46,30 @@ class ScanLoop:
         """Wait until the batch in hand is recorded or released."""
         self._thread.join()
 
+    def _wake(self) -> None:
+        """Look once more, however often this is called before the loop does."""
+        if not self._woken:
+            self._woken = True
+            self._asks.put(None)
+
     def _run(self) -> None:
         pause = 0.0
         while not self._scanning.stopping:
             try:
-                ask = self._asks.get(timeout=pause)
+                answered = self._asks.get(timeout=pause)
             except Empty:
-                ask = None
+                answered = None
+            self._woken = False
             if not self._scanning.stopping:
-                pause = 0.0 if self._turn(ask) else self._poll_seconds
-            if ask is not None:
-                ask.answered.set()
+                pause = 0.0 if self._turn() else self._poll_seconds
+            if answered is not None:
+                answered.set()
+        self._scanning.ahead.stop()
 
-    def _turn(self, ask: _Ask | None) -> bool:
+    def _turn(self) -> bool:
         """Scan one batch; whether there was one."""
         try:
-            found = self._scanning.scan_ready() if ask is None else self._scanning.scan_chunk(ask.chunk_id)
+            found = self._scanning.scan_ready()
         except StorageUnavailable as error:
             if not self._storage_away:
                 log.warning("waiting for storage: %s", error)

@@ -1,14 +1,16 @@
 """Scanning: lease chunks until the batch is full, fetch, scan what is new, judge, record.
 
-Here a measured Scan becomes plain facts for the policy. No transaction is open while an image is fetched or scanned.
-Equal bytes of one account are scanned once for each model; the others copy what was measured, and are judged anew.
+What was fetched ahead is scanned in batches of its own. Here a measured Scan becomes plain facts for the policy. No
+transaction is open while an image is fetched or scanned. Equal bytes of one account are scanned once for each model;
+the others copy what was measured, and are judged anew.
 """
 
 import hashlib
 import io
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,15 +20,17 @@ from shield import cache, dispatch
 from shield.blobs import Blobs
 from shield.cache import Digest, Measured
 from shield.db import Database
-from shield.dispatch import Failed, Lease, LeasedItem, Outcome, Scanned
+from shield.dispatch import Failed, Lease, Outcome, Scanned
 from shield.errors import StorageUnavailable
 from shield.policy import FaceFacts, Policy, judge
 from shield.settings import MIB, Settings
+from worker.ahead import Ahead, Parcel, give_back, in_parts
 from worker.keeper import IMAGE_SECONDS, Keeper
-from worker.sources import Sources
+from worker.sources import Fetched, Fetcher, Sources
 
 log = logging.getLogger(__name__)
 
+FETCHES = 16  # images of a batch that are read at a time
 LARGEST_VIEW = 32 * MIB  # bytes; views are small by the scanner's own doing
 
 
@@ -40,14 +44,6 @@ class Scanner(Protocol):
 
     def scan(self, images: Sequence[bytes]) -> list[Scan]:
         """One Scan for each image, in order."""
-        ...
-
-
-class Fetcher(Protocol):
-    """What fetches: worker.sources.Sources, or a double where networks and disks are not what is measured."""
-
-    def fetch_all(self, items: Sequence[LeasedItem]) -> Iterator[bytes | Failed]:
-        """One answer for each item, in order. Raises StorageUnavailable."""
         ...
 
 
@@ -81,73 +77,92 @@ class Scanning:
         self._policy = policy
         self._config = config
         self._sources = sources or Sources(database, blobs, config)
+        self._keeper = Keeper(database, config.lease_seconds)
+        self.ahead = Ahead(database, self._sources, self._keeper, config.lease_seconds)
         self.stopping = False
 
-    def scan_chunk(self, chunk_id: str) -> bool:
-        """Scan this chunk and what fits beside it; the next ready one where somebody else took it, or it is done.
-
-        False when nothing is ready. Raises StorageUnavailable when nothing could be leased, or fetched from the blob
-        store.
-        """
-        seconds = self._config.lease_seconds
-        with self._database.write() as session:
-            first = dispatch.lease(session, chunk_id, seconds) or dispatch.lease_next(session, seconds, company=False)
-        return self._scan_with_company(first)
-
     def scan_ready(self) -> bool:
-        """Scan the next ready chunk and what fits beside it; False when none is ready. Raises StorageUnavailable."""
-        with self._database.write() as session:
-            first = dispatch.lease_next(session, self._config.lease_seconds, company=False)
-        return self._scan_with_company(first)
+        """Scan the next ready chunk with what fits beside it, and what was fetched ahead; False when there is neither.
 
-    def _scan_with_company(self, first: Lease | None) -> bool:
-        if first is None:
-            return False
-        leases = [first] if first.alone else self._fill(first)
-        images = sum(len(held.items) for held in leases)
-        with Keeper(self._database, leases, self._config.lease_seconds, IMAGE_SECONDS * (images + 1)) as keeper:
-            try:
-                self._scan(leases, keeper)
-            except StorageUnavailable:  # the blob store is away: no image's fault, and no worker's
-                self._release(leases)
-                raise
-        return True
+        Raises StorageUnavailable when nothing could be leased, or fetched from the blob store.
+        """
+        self.ahead.begin()
+        leases = self._lease()
+        if leases:
+            self._scan(leases)
+        if self.stopping or (leases and leases[0].alone):
+            return True
+        parcels = self.ahead.take(self._config.batch_images)
+        if parcels:
+            self._scan_parcels(parcels)
+        return bool(leases or parcels)
 
-    def _fill(self, first: Lease) -> list[Lease]:
-        """The lease, and further ones until the batch is full or nothing is ready."""
-        leases, images = [first], len(first.items)
-        while images < self._config.batch_images:
+    def _lease(self) -> list[Lease]:
+        """Chunks that are not fetched ahead, until the batch is full or nothing is ready."""
+        leases: list[Lease] = []
+        images = 0
+        while images < self._config.batch_images and not (leases and leases[0].alone):
             try:
                 with self._database.write() as session:
-                    more = dispatch.lease_next(session, self._config.lease_seconds, company=True)
+                    held = dispatch.lease_next(session, self._config.lease_seconds, company=bool(leases))
             except StorageUnavailable:
+                if not leases:
+                    raise
                 break
-            if more is None:
+            if held is None:
                 break
-            leases.append(more)
-            images += len(more.items)
+            leases.append(held)
+            images += len(held.items)
         return leases
 
-    def _scan(self, leases: Sequence[Lease], keeper: Keeper) -> None:
+    def _scan(self, leases: Sequence[Lease]) -> None:
         items = [item for held in leases for item in held.items]
-        fetched: list[bytes | Failed] = []
-        for content in self._sources.fetch_all(items):
-            fetched.append(content)
-            keeper.advance()
-        if self.stopping:
-            self._release(leases)
-            return
-        found = dict(zip((item.id for item in items), self._scan_fetched(items, fetched, keeper), strict=True))
-        for held in leases:
-            self._record(held, [found[item.id] for item in held.items], keeper)
+        lease_of = {item.id: held for held in leases for item in held.items}
+        place = {item.id: number for number, item in enumerate(items)}
+        with self._keeper.holding(leases), self._watching(items):
+            try:
+                for part in in_parts(self._advancing(self._sources.fetch_all(items, FETCHES))):
+                    if self.stopping:
+                        give_back(self._database, leases)
+                        return
+                    self._finish(sorted(part, key=lambda fetched: place[fetched[0].id]), lease_of)
+            except StorageUnavailable:  # the blob store is away: no image's fault, and no worker's
+                give_back(self._database, leases)
+                raise
 
-    def _scan_fetched(
-        self, items: Sequence[LeasedItem], fetched: Sequence[bytes | Failed], keeper: Keeper
-    ) -> list[Found | Failed]:
+    def _scan_parcels(self, parcels: Sequence[Parcel]) -> None:
+        fetched = [answer for parcel in parcels for answer in parcel.part]
+        lease_of = {item.id: parcel.held for parcel in parcels for item, _ in parcel.part}
+        with self._watching(fetched):
+            try:
+                self._finish(fetched, lease_of)
+            finally:
+                for parcel in parcels:
+                    parcel.scanned.set()
+
+    def _watching(self, images: Sequence[object]) -> AbstractContextManager[None]:
+        return self._keeper.watching(IMAGE_SECONDS * (len(images) + 1))
+
+    def _advancing(self, fetched: Iterable[Fetched]) -> Iterator[Fetched]:
+        for answer in fetched:
+            self._keeper.advance()
+            yield answer
+
+    def _finish(self, fetched: Sequence[Fetched], lease_of: Mapping[str, Lease]) -> None:
+        """Scan what was fetched, and record it lease by lease."""
+        found: dict[str, list[Found | Failed]] = {}
+        leases: dict[str, Lease] = {}
+        for (item, _), answer in zip(fetched, self._scan_fetched(fetched), strict=True):
+            held = leases.setdefault(lease_of[item.id].token, lease_of[item.id])
+            found.setdefault(held.token, []).append(answer)
+        for token, held in leases.items():
+            self._record(held, found[token])
+
+    def _scan_fetched(self, fetched: Sequence[Fetched]) -> list[Found | Failed]:
         """One answer for each item, in order. Equal images of an account are scanned once, or not at all."""
         there = [
             (item, content, (item.account_id, hashlib.sha256(content).hexdigest()))
-            for item, content in zip(items, fetched, strict=True)
+            for item, content in fetched
             if isinstance(content, bytes)
         ]
         known = self._known({digest for _, _, digest in there})
@@ -155,12 +170,9 @@ class Scanning:
         for item, content, digest in there:
             if digest not in known:
                 new.setdefault(digest, (item.id, content))
-        scans = dict(zip(new, self._scan_images(list(new.values()), keeper), strict=True))
+        scans = dict(zip(new, self._scan_images(list(new.values())), strict=True))
         found = {item.id: _answer(item.id, digest, known, scans, new) for item, _, digest in there}
-        return [
-            answer if isinstance(answer, Failed) else found[item.id]
-            for item, answer in zip(items, fetched, strict=True)
-        ]
+        return [answer if isinstance(answer, Failed) else found[item.id] for item, answer in fetched]
 
     def _known(self, digests: Collection[Digest]) -> dict[Digest, Measured]:
         """What earlier scans measured on these images; nothing while the database is away: then they are scanned."""
@@ -170,7 +182,7 @@ class Scanning:
         except StorageUnavailable:
             return {}
 
-    def _scan_images(self, images: Sequence[tuple[str, bytes]], keeper: Keeper) -> list[Scan | Failed]:
+    def _scan_images(self, images: Sequence[tuple[str, bytes]]) -> list[Scan | Failed]:
         """Scan a batch; when that fails as a whole, one image at a time, so that only the guilty one fails."""
         if not images:
             return []
@@ -184,10 +196,10 @@ class Scanning:
                 return [Failed(item_id, "scan_failed", detail)]
             log.warning("the scanner failed on a batch of %d images with %r: one by one now", len(images), error)
         finally:
-            keeper.advance()
-        return [answer for image in images for answer in self._scan_images([image], keeper)]
+            self._keeper.advance()
+        return [answer for image in images for answer in self._scan_images([image])]
 
-    def _record(self, held: Lease, found: Sequence[Found | Failed], keeper: Keeper) -> None:
+    def _record(self, held: Lease, found: Sequence[Found | Failed]) -> None:
         """Write what was found; while storage is away, try again for as long as the lease lives."""
         pause = 0.1  # seconds
         while True:
@@ -196,12 +208,12 @@ class Scanning:
                 with self._database.write() as session:
                     moved = dispatch.record(session, held, outcomes)
             except (StorageUnavailable, OSError) as error:
-                if self.stopping or not keeper.holds(held):
+                if self.stopping or not self._keeper.holds(held):
                     log.warning("chunk %s is left to the sweep, for it cannot be recorded: %s", held.chunk_id, error)
                     return
                 time.sleep(pause)
                 pause = min(2 * pause, 5.0)
-                keeper.advance()
+                self._keeper.advance()
             else:
                 if moved < len(found):
                     log.info("chunk %s was lost to another worker before it was recorded", held.chunk_id)
@@ -241,14 +253,6 @@ class Scanning:
             view_blob=self._blobs.put(io.BytesIO(scan.view), LARGEST_VIEW) if scan.view else None,
             weights_sha256=scan.model.weights_sha256,
         )
-
-    def _release(self, leases: Sequence[Lease]) -> None:
-        for held in leases:
-            try:
-                with self._database.write() as session:
-                    dispatch.release(session, held)
-            except StorageUnavailable as error:
-                log.warning("chunk %s is left to the sweep, for it cannot be given back: %s", held.chunk_id, error)
 
 
 def _answer(

@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from typing import Protocol
 
 from shield import buckets, egress, s3
 from shield.blobs import Blobs, TooLarge
@@ -13,7 +15,17 @@ from shield.settings import Settings
 
 log = logging.getLogger(__name__)
 
-FETCHES = 16  # at a time: they wait for disks and for other people's servers
+Fetched = tuple[LeasedItem, bytes | Failed]
+
+THREADS = 80  # no fewer than are asked for at a time, by the scan and by all that is fetched ahead of it
+
+
+class Fetcher(Protocol):
+    """What fetches: Sources, or a double where networks and disks are not what is measured."""
+
+    def fetch_all(self, items: Sequence[LeasedItem], at_once: int) -> Iterator[Fetched]:
+        """Each item with its answer, as they come. Raises StorageUnavailable."""
+        ...
 
 
 class Sources:
@@ -23,14 +35,22 @@ class Sources:
         self._database = database
         self._blobs = blobs
         self._config = config
-        self._threads = ThreadPoolExecutor(FETCHES, thread_name_prefix="fetch")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="fetch")
 
-    def fetch_all(self, items: Sequence[LeasedItem]) -> Iterator[bytes | Failed]:
-        """One answer for each item, in order: its bytes, or why there are none.
+    def fetch_all(self, items: Sequence[LeasedItem], at_once: int) -> Iterator[Fetched]:
+        """Each item with its bytes, or with why there are none, as they come; `at_once` are fetched at a time.
 
         Raises StorageUnavailable when our own stores are away: then nothing is known of the items.
         """
-        return self._threads.map(self._fetch, items)
+        waiting = iter(items)
+        fetching: dict[Future[bytes | Failed], LeasedItem] = {}
+        while True:
+            for item in islice(waiting, at_once - len(fetching)):
+                fetching[self._threads.submit(self._fetch, item)] = item
+            if not fetching:
+                return
+            for done in wait(fetching, return_when=FIRST_COMPLETED).done:
+                yield fetching.pop(done), done.result()
 
     def _fetch(self, item: LeasedItem) -> bytes | Failed:
         try:

@@ -169,18 +169,19 @@ class Chunk(Base):
     """Items that are leased and queued together.
 
     `turn` is its place among the chunks of all accounts: they are leased and sent by rising turn, and the turns of two
-    accounts that wait at the same time interleave (shield.turns).
+    accounts that wait at the same time interleave (shield.turns). `ahead`: it holds images of other people's servers,
+    which are fetched ahead of its scan.
 
     `deaths` counts the leases that ran out; a chunk with `alone` set is scanned without company, so that what kills a
-    worker is found without blaming its neighbours.
+    worker is found without blaming its neighbours, and it is not fetched ahead, where it would wait in company.
     """
 
     __tablename__ = "chunk"
     __table_args__ = (
         CheckConstraint(one_of("state", ChunkState), "state"),
         CheckConstraint("(state = 'leased') = (lease_token is not null)", "lease"),
-        Index("ix_chunk_state_lane_turn_id", "state", "lane", "turn", "id"),
-        Index("ix_chunk_account_id_state_lane_turn", "account_id", "state", "lane", "turn"),
+        Index("ix_chunk_state_lane_ahead_turn_id", "state", "lane", "ahead", "turn", "id"),
+        Index("ix_chunk_account_id_state_lane_ahead_turn", "account_id", "state", "lane", "ahead", "turn"),
         Index("ix_chunk_state_lease_until", "state", "lease_until"),
     )
 
@@ -192,6 +193,7 @@ class Chunk(Base):
     turn: Mapped[int] = mapped_column(BigInteger)
     size: Mapped[int]
     deaths: Mapped[int] = mapped_column(default=0)
+    ahead: Mapped[bool] = mapped_column(default=False)
     alone: Mapped[bool] = mapped_column(default=False)
     lease_token: Mapped[str | None] = mapped_column(ID)
     lease_until: Mapped[datetime | None]

@@ -89,7 +89,7 @@ class House:
     def lease(self) -> Lease:
         with self.database.write() as session:
             policies.register_weights(session, WEIGHTS, "test", "1", POLICY.fake, POLICY.suspect)
-            held = dispatch.lease_next(session, 60, company=False)
+            held = dispatch.lease_next(session, 60) or dispatch.lease_ahead(session, 60)
         assert held is not None
         return held
 

@@ -73,7 +73,7 @@ class House:
     def scan_one_chunk(self) -> bool:
         """Scan the next chunk; whether there was one."""
         with self.database.write() as session:
-            held = dispatch.lease_next(session, 60, company=False)
+            held = dispatch.lease_next(session, 60) or dispatch.lease_ahead(session, 60)
             if held is not None:
                 dispatch.record(session, held, [self._judge(item) for item in held.items])
         return held is not None

@@ -35,7 +35,7 @@ def work(database: Database) -> list[str]:
     leased: list[str] = []
     while True:
         with database.write() as session:
-            held = dispatch.lease_next(session, 60, company=False)
+            held = dispatch.lease_next(session, 60)
         if held is None:
             return leased
         leased.append(held.chunk_id)

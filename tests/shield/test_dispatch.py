@@ -30,7 +30,7 @@ def test_a_chunk_is_leased_once(database: Database, account_id: str) -> None:
         submit(session, account_id, items=3)
         held = take(session)
         assert dispatch.lease(session, held.chunk_id, 60) is None
-        assert dispatch.lease_next(session, 60, company=False) is None
+        assert dispatch.lease_next(session, 60) is None
         assert [item.blob for item in held.items] == [f"{n:064x}" for n in range(3)]
 
 
@@ -121,7 +121,7 @@ def test_two_deaths_split_a_chunk_and_three_on_a_single_are_poison(database: Dat
     for _ in range(dispatch.POISON_AT):
         die(database)  # the same first single each time: it is the oldest
     with database.write() as session:
-        while held := dispatch.lease_next(session, 60, company=False):
+        while held := dispatch.lease_next(session, 60):
             dispatch.record(session, held, [scanned(item.id) for item in held.items])
         session.refresh(session.get_one(Job, job.id))
         items = session.scalars(select(Item).order_by(Item.ordinal)).all()

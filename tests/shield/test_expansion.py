@@ -60,7 +60,7 @@ def found(session: Session, job: Job) -> Job:
 def scan_all(database: Database) -> None:
     while True:
         with database.write() as session:
-            held = dispatch.lease_next(session, 60, company=False)
+            held = dispatch.lease_next(session, 60)
             if held is None:
                 return
             dispatch.record(session, held, [scanned(item.id) for item in held.items])

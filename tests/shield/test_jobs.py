@@ -112,7 +112,7 @@ def test_canceling_ends_what_is_not_leased_at_once_and_the_job_with_the_rest(
     canceled = jobs.cancel(database, account_id, job.id)
     assert (canceled.state, canceled.canceled) == (JobState.CANCELING, 6)
     with database.write() as session:
-        assert dispatch.lease_next(session, 60, company=False) is None
+        assert dispatch.lease_next(session, 60) is None
         dispatch.record(session, held, [scanned(item.id) for item in held.items])
         check_invariants(session)
     ended = reread(database, job)
@@ -150,7 +150,7 @@ def test_canceling_many_items_ends_a_part_at_once_and_the_house_the_rest(
     first = jobs.cancel(database, account_id, job.id)
     assert (first.state, first.canceled, first.pending) == (JobState.CANCELING, 5, 15)
     with database.write() as session:
-        assert dispatch.lease_next(session, 60, company=False) is None
+        assert dispatch.lease_next(session, 60) is None
         assert jobs.canceling(session) == [job.id]
         assert [jobs.cancel_waiting(session, job.id, 6) for _ in range(3)] == [6, 5, 0]
         check_invariants(session)
@@ -218,7 +218,7 @@ def test_anothers_job_is_not_canceled(database: Database, account_id: str) -> No
 
 def fail_all(session: Session) -> None:
     """Record every waiting item as failed, except each second one of a chunk."""
-    while held := dispatch.lease_next(session, 60, company=False):
+    while held := dispatch.lease_next(session, 60):
         dispatch.record(
             session, held, [scanned(item.id) if n % 2 else failed(item.id) for n, item in enumerate(held.items)]
         )

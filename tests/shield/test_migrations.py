@@ -65,7 +65,7 @@ FIRST: dict[str, dict[str, Any]] = {
         "chunk_id": "chk_1",
         "ordinal": 0,
         "custom_id": "a photo",
-        "source_blob": "c" * 64,
+        "source_url": "https://example.org/a.jpg",
         "state": "done",
         "verdict": "clear",
         "reasons": ["because"],
@@ -153,7 +153,12 @@ THIRD: dict[str, dict[str, Any]] = {
     },
 }
 # What later migrations write into rows of the first, by column.
-ADDED = {"job": {"rejected": 0}, "chunk": {"turn": 0}, "outbox": {"turn": 0}, "account": {"events": 0}}
+ADDED = {
+    "job": {"rejected": 0},
+    "chunk": {"turn": 0, "ahead": True},
+    "outbox": {"turn": 0},
+    "account": {"events": 0},
+}
 
 
 @pytest.fixture

@@ -44,12 +44,16 @@ PAGES: dict[str, tuple[Ask, str]] = {  # what is asked, and the index that answe
     ),
     "chunks to close": (lambda session, account, job: jobs.close_ready(session, job.id), "ix_chunk_job_id"),
     "the next chunk": (
-        lambda session, account, job: dispatch.lease_next(session, 60, company=False),
-        "ix_chunk_state_lane_turn_id",
+        lambda session, account, job: dispatch.lease_next(session, 60),
+        "ix_chunk_state_lane_ahead_turn_id",
+    ),
+    "the next chunk to fetch ahead": (
+        lambda session, account, job: dispatch.lease_ahead(session, 60, ["acc_1", "acc_2"]),
+        "ix_chunk_state_lane_ahead_turn_id",
     ),
     "the next turn": (
-        lambda session, account, job: turns.next_of(session, account, "bulk"),
-        "ix_chunk_account_id_state_lane_turn",
+        lambda session, account, job: turns.next_of(session, account, "bulk", ahead=False),
+        "ix_chunk_account_id_state_lane_ahead_turn",
     ),
     "what is owed": (lambda session, account, job: outbox.owed(session, "bulk", 100), "ix_outbox_lane_turn_id"),
     "earlier scans": (

@@ -2,8 +2,9 @@
 
 from sqlalchemy import select
 
-from shield import accounts, dispatch, turns
+from shield import accounts, dispatch, jobs, turns
 from shield.db import Database
+from shield.jobs import NewItem
 from shield.models import Account, Chunk
 from tests.shield.work import failed, submit
 
@@ -13,7 +14,7 @@ def served(database: Database, count: int) -> list[str]:
     names = []
     for _ in range(count):
         with database.write() as session:
-            held = dispatch.lease_next(session, 60, company=False)
+            held = dispatch.lease_next(session, 60)
             assert held is not None
             dispatch.record(session, held, [failed(item.id) for item in held.items])
             account = select(Account.name).join(Chunk, Chunk.account_id == Account.id)
@@ -58,22 +59,38 @@ def test_a_chunk_that_is_given_back_is_served_next(database: Database, account_i
         submit(session, account_id, items=20, chunk_items=2)
     served(database, 3)
     with database.write() as session:
-        held = dispatch.lease_next(session, 60, company=False)
+        held = dispatch.lease_next(session, 60)
         assert held is not None
     served(database, 3)
     with database.write() as session:
         dispatch.release(session, held)
-        again = dispatch.lease_next(session, 60, company=False)
+        again = dispatch.lease_next(session, 60)
         assert again is not None
         assert again.chunk_id == held.chunk_id
 
 
 def test_turns_begin_anew_only_when_nothing_waits(database: Database, account_id: str) -> None:
     with database.write() as session:
-        assert turns.next_of(session, account_id, "bulk") == 0
+        assert turns.next_of(session, account_id, "bulk", ahead=False) == 0
         submit(session, account_id, items=6, chunk_items=2)
-        assert turns.next_of(session, account_id, "bulk") == 3
+        assert turns.next_of(session, account_id, "bulk", ahead=False) == 3
     served(database, 2)
     with database.write() as session:
-        assert turns.served_now(session, "bulk") == 2
-        assert turns.next_of(session, account_id, "bulk") == 3
+        assert turns.served_now(session, "bulk", ahead=False) == 2
+        assert turns.next_of(session, account_id, "bulk", ahead=False) == 3
+
+
+def test_what_is_fetched_ahead_has_turns_of_its_own(database: Database, account_id: str) -> None:
+    url, blob = NewItem(url="https://example.org/a.jpg"), NewItem(blob="a" * 64)
+    with database.write() as session:
+        jobs.submit(session, account_id, [url, url, blob, blob, url, blob, blob, blob], 2)
+        found = session.execute(select(Chunk.ahead, Chunk.turn).order_by(Chunk.id)).all()
+    assert [tuple(row) for row in found] == [(True, 0), (False, 0), (True, 1), (False, 1)]
+    with database.write() as session:
+        assert dispatch.lease_ahead(session, 60, [account_id]) is None
+        ahead = dispatch.lease_ahead(session, 60, ["acc_other"])
+        assert ahead is not None
+        assert [item.url for item in ahead.items] == [url.url, url.url]
+        assert turns.served_now(session, "interactive", ahead=True) == 0
+        assert turns.served_now(session, "bulk", ahead=True) == 1
+        assert turns.served_now(session, "bulk", ahead=False) == 0

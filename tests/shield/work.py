@@ -41,7 +41,7 @@ def failed(item_id: str) -> Failed:
 
 
 def take(session: Session, seconds: float = 60.0) -> Lease:
-    held = dispatch.lease_next(session, seconds, company=False)
+    held = dispatch.lease_next(session, seconds)
     assert held is not None
     return held
 

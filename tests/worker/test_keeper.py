@@ -10,7 +10,7 @@ HANGING = """
 import sys, threading
 from shield.db import Database
 from worker.keeper import Keeper
-with Keeper(Database(sys.argv[1]), [], seconds=0.1, patience=0.2):
+with Keeper(Database(sys.argv[1]), seconds=0.1).watching(patience=0.2):
     threading.Event().wait()
 """
 

@@ -17,7 +17,7 @@ from shield.db import Database
 from shield.dispatch import Lease, Outcome
 from shield.errors import StorageUnavailable
 from shield.models import Chunk
-from tests.worker.conftest import House
+from tests.worker.conftest import House, wait_until
 from tests.worker.stub import StubScanner
 from worker.app import register
 
@@ -27,7 +27,7 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 def test_a_batch_is_filled_from_several_jobs_and_each_item_has_its_own_result(house: House) -> None:
     first, second = house.submit(b"face 1", b"none 2"), house.submit(b"broken", b"face 3")
     scanner = StubScanner()
-    assert house.scanning(scanner).scan_chunk(house.chunks(first)[0].id)
+    assert house.scanning(scanner).scan_ready()
     assert scanner.batches == [[b"face 1", b"none 2", b"broken", b"face 3"]]
     assert house.outcomes(first) == ["fake", "no_face"]
     assert house.outcomes(second) == ["truncated", "fake"]
@@ -43,24 +43,24 @@ def test_a_batch_ends_where_it_is_full(house: House) -> None:
 
 
 def test_a_chunk_that_is_to_be_alone_is_neither_given_company_nor_taken_as_company(house: House) -> None:
-    lone, other = house.submit(b"face 1"), house.submit(b"face 2")
+    _, lone, _ = (house.submit(b"face %d" % n) for n in (1, 2, 3))
     with house.database.write() as session:
         session.execute(update(Chunk).where(Chunk.job_id == lone.id).values(alone=True))
     scanner = StubScanner()
     scanning = house.scanning(scanner)
-    assert scanning.scan_chunk(house.chunks(other)[0].id)
     assert scanning.scan_ready()
-    assert scanner.batches == [[b"face 2"], [b"face 1"]]
+    house.submit(b"face 4")
+    assert scanning.scan_ready()
+    assert scanner.batches == [[b"face 1", b"face 3"], [b"face 2"]]
 
 
-def test_a_second_message_for_a_chunk_changes_no_row(house: House) -> None:
-    job = house.submit(b"face 1", b"broken")
+def test_a_message_for_a_chunk_that_is_done_changes_no_row(house: House) -> None:
+    house.submit(b"face 1", b"broken")
     scanner = StubScanner()
     scanning = house.scanning(scanner)
-    chunk_id = house.chunks(job)[0].id
-    assert scanning.scan_chunk(chunk_id)
+    assert scanning.scan_ready()
     before = rows(house)
-    assert not scanning.scan_chunk(chunk_id)
+    assert not scanning.scan_ready()
     assert rows(house) == before
     assert len(scanner.batches) == 1
 
@@ -169,7 +169,8 @@ def site() -> Iterator[str]:
 def test_images_are_fetched_from_urls_and_each_failure_says_why(house: House, site: str) -> None:
     paths = ("/image", "/missing", "/slow", "/large", "/away", "/there", "/page")
     job = house.submit(*[site + path for path in paths], "http://127.0.0.1:1/closed", chunk_items=8)
-    house.scanning(StubScanner()).scan_ready()
+    scanning = house.scanning(StubScanner())
+    wait_until(lambda: house.ended(job), meanwhile=scanning.scan_ready)
     failed = "fetch_failed"
     assert house.outcomes(job) == ["fake", failed, failed, "too_large", failed, "fake", "no_face", failed]
     details = [item.error_detail for item in house.items(job)]

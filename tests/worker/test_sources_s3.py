@@ -45,7 +45,8 @@ class Place:
     def fetch(self, *urls: str, account_id: str = "") -> list[bytes | Failed]:
         owner = account_id or self.account_id
         items = [LeasedItem(f"itm_{n}", owner, None, url, None) for n, url in enumerate(urls)]
-        return list(self.sources.fetch_all(items))
+        answers = {item.id: answer for item, answer in self.sources.fetch_all(items, 16)}
+        return [answers[item.id] for item in items]
 
     def code(self, url: str) -> str:
         """Why this URL could not be fetched."""

@@ -1,0 +1,151 @@
+"""Fetching ahead: the images of other people's servers are fetched beside the scan, which never waits for them.
+
+A server that never answers holds up its own chunk alone, and one account's slow servers leave room for another's. What
+is fetched and not yet scanned is bounded, in images at a time and in bytes a chunk. A chunk that a worker died on is
+not fetched ahead: it would wait in company, and be blamed for others.
+"""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+
+from shield import dispatch
+from shield.db import Database
+from shield.dispatch import Lease
+from shield.errors import StorageUnavailable
+from shield.settings import MIB
+from worker.keeper import Keeper
+from worker.sources import Fetched, Fetcher
+
+log = logging.getLogger(__name__)
+
+# Images fetched at a time, each of which may be held in memory. A chunk is begun while there are fewer.
+FETCHES = 48
+ACCOUNT_FETCHES = 16  # of one account: others always find room, however slow its servers are
+CHUNK_FETCHES = 8  # of one chunk
+PART_BYTES = 64 * MIB  # of fetched images that are held together
+
+
+def in_parts(fetched: Iterable[Fetched]) -> Iterator[list[Fetched]]:
+    """The answers in parts of about PART_BYTES: what a lease holds need not fit into memory together."""
+    part: list[Fetched] = []
+    size = 0
+    for item, answer in fetched:
+        part.append((item, answer))
+        size += len(answer) if isinstance(answer, bytes) else 0
+        if size >= PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Fetched images of one lease; `scanned` is set by who has dealt with them. Or why nothing could be fetched."""
+
+    held: Lease
+    part: list[Fetched]
+    trouble: StorageUnavailable | None = None
+    scanned: threading.Event = field(default_factory=threading.Event)
+
+
+class Ahead:
+    """Leases chunks that are to be fetched ahead, fetches them in threads, and hands them over in parcels.
+
+    `wake` is called from any thread when a parcel is there. All else is for one thread.
+    """
+
+    def __init__(self, database: Database, sources: Fetcher, keeper: Keeper, seconds: float) -> None:
+        self._database = database
+        self._sources = sources
+        self._keeper = keeper
+        self._seconds = seconds
+        self.wake: Callable[[], None] = lambda: None
+        self._parcels: SimpleQueue[Parcel] = SimpleQueue()
+        self._changing = threading.Lock()
+        self._in_hand: dict[str, Lease] = {}  # by token
+        self._stopping = False
+
+    def begin(self) -> None:
+        """Lease what there is room for, and begin to fetch it. Raises StorageUnavailable."""
+        while True:
+            fetches = self._fetches()
+            if fetches.total() >= FETCHES:
+                return
+            full = [account for account, count in fetches.items() if count >= ACCOUNT_FETCHES]
+            with self._database.write() as session:
+                held = dispatch.lease_ahead(session, self._seconds, not_of=full)
+            if held is None:
+                return
+            with self._changing:
+                self._in_hand[held.token] = held
+            threading.Thread(target=self._fetch, args=(held,), name="ahead", daemon=True).start()
+
+    def take(self, images: int) -> list[Parcel]:
+        """What has been fetched, up to so many images or one parcel. Raises StorageUnavailable if fetching did."""
+        taken: list[Parcel] = []
+        while sum(len(parcel.part) for parcel in taken) < images:
+            try:
+                parcel = self._parcels.get_nowait()
+            except Empty:
+                break
+            if parcel.trouble is not None:
+                for earlier in taken:
+                    self._parcels.put(earlier)
+                raise parcel.trouble
+            taken.append(parcel)
+        return taken
+
+    def stop(self) -> None:
+        """Give back what is in hand. A fetch that has begun ends by itself, within its time."""
+        self._stopping = True
+        with self._changing:
+            leases = list(self._in_hand.values())
+        give_back(self._database, leases)
+
+    def _fetches(self) -> Counter[str]:
+        """How many images are, or may be, fetched at a time now, by account."""
+        with self._changing:
+            leases = list(self._in_hand.values())
+        count: Counter[str] = Counter()
+        for held in leases:
+            count[held.account_id] += min(len(held.items), CHUNK_FETCHES)
+        return count
+
+    def _fetch(self, held: Lease) -> None:
+        try:
+            with self._keeper.holding([held]):
+                for part in in_parts(self._sources.fetch_all(held.items, CHUNK_FETCHES)):
+                    self._hand_over(Parcel(held, part))
+                    if self._stopping:
+                        return
+        except StorageUnavailable as error:  # our own stores are away: no image's fault
+            give_back(self._database, [held])
+            self._parcels.put(Parcel(held, [], error))
+        except Exception:
+            log.exception("chunk %s could not be fetched; its lease runs out and the sweep returns it", held.chunk_id)
+        finally:
+            with self._changing:
+                del self._in_hand[held.token]
+            self.wake()
+
+    def _hand_over(self, parcel: Parcel) -> None:
+        """Wait until these images are scanned: so a chunk never holds more than one parcel of them."""
+        self._parcels.put(parcel)
+        self.wake()
+        while not self._stopping and not parcel.scanned.wait(1.0):
+            pass
+
+
+def give_back(database: Database, leases: Iterable[Lease]) -> None:
+    """Release these leases, without blame; what cannot be released is left to the sweep."""
+    for held in leases:
+        try:
+            with database.write() as session:
+                dispatch.release(session, held)
+        except StorageUnavailable as error:
+            log.warning("chunk %s is left to the sweep, for it cannot be given back: %s", held.chunk_id, error)
