@@ -7,7 +7,7 @@ from flask import Flask, Response, request
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from api import docs, entrance, errors, health, items, jobs, pages, rejections, schemas, uploads, webhooks
+from api import docs, entrance, errors, health, items, jobs, keys, pages, rejections, schemas, uploads, webhooks
 from api.auth import SESSION_DAYS, SessionCookies, form_token
 from api.problems import Problem
 from api.stores import Poker, Pulse, Stores
@@ -60,7 +60,14 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Flask:
     blobs = open_blobs(settings)
     blobs.remove_stale()
     app.extensions["shield"] = Stores(settings, database, blobs, Poker(database, queue), Pulse(queue))
-    keyed = (jobs.blueprint, rejections.blueprint, items.blueprint, uploads.blueprint, webhooks.blueprint)
+    keyed = (
+        jobs.blueprint,
+        rejections.blueprint,
+        items.blueprint,
+        uploads.blueprint,
+        webhooks.blueprint,
+        keys.blueprint,
+    )
     for blueprint in (*keyed, uploads.content, health.blueprint):
         app.register_api(blueprint)
     app.components_schemas |= schemas.components()

@@ -1,21 +1,35 @@
 """Who is asking: an account by its API key, or, on the pages alone, by its browser session."""
 
 import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 
 from flask import Flask, g, request, session
 from flask.sessions import SecureCookieSessionInterface
 
 from api.errors import Forged
 from api.stores import stores
-from shield import accounts
-from shield.errors import Unauthorised
-from shield.models import Account
+from shield import accounts, moderators
+from shield.db import now
+from shield.errors import ScopeMissing, StorageUnavailable, Unauthorised
+from shield.models import Account, Moderator
+from shield.states import Role, Scope
 
 SESSION_DAYS = 30
+USE_NOTED = timedelta(minutes=1)  # when a key was last used is known to the minute
 
 
 class SessionCookies(SecureCookieSessionInterface):
-    """Signed cookies that are marked Secure whenever the request came over https."""
+    """Signed cookies. Over https they are marked Secure, and no other host of the domain can set or read them.
+
+    The prefix `__Host-` makes browsers hold to that (RFC 6265bis); over plain http they would refuse it.
+    """
+
+    def get_cookie_name(self, app: Flask) -> str:
+        """The cookie's name, by how the request came."""
+        name = super().get_cookie_name(app)
+        return f"__Host-{name}" if request.is_secure else name
 
     def get_cookie_secure(self, app: Flask) -> bool:
         """Whether the browser may send the cookie over https only."""
@@ -23,22 +37,57 @@ class SessionCookies(SecureCookieSessionInterface):
         return request.is_secure
 
 
-def require_key() -> None:
-    """Find the account of the request's API key, for `account_id`. Raises Unauthorised."""
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
-        raise Unauthorised("send an API key: `Authorization: Bearer dfs_live_...`")
-    with stores().database.read() as db:
-        g.account_id = accounts.account_of_key(db, key.strip())
+def requires(read: Scope, write: Scope) -> Callable[[], None]:
+    """What a blueprint runs before each request: finds the account of its API key, for `account_id`.
+
+    The key must have the scope `read` for GET and HEAD, and `write` for all else. Raises Unauthorised, ScopeMissing.
+    """
+
+    def check() -> None:
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            raise Unauthorised("send an API key: `Authorization: Bearer dfs_live_...`")
+        with stores().database.read() as db:
+            found = accounts.identify(db, key.strip())
+            moment = now(db)
+        needed = read if request.method in ("GET", "HEAD") else write
+        if needed not in found.scopes:
+            raise ScopeMissing(
+                f"this key may not do this: it needs the scope {needed}, and has {', '.join(sorted(found.scopes))}."
+                f" Make one that may: `python -m shield key --scope {needed}`"
+            )
+        g.account_id, g.actor, g.scopes = found.account_id, found.id, found.scopes
+        if found.used_at is None or moment - found.used_at > USE_NOTED:
+            _note_use(found.id)
+
+    return check
 
 
-def require_session() -> None:
-    """Find the account of the browser's session, for `account_id`. Raises Unauthorised."""
-    found = session.get("account")
+def _note_use(key_id: str) -> None:
+    """Note that a key is used. That it cannot be noted is no reason to refuse it."""
+    with suppress(StorageUnavailable), stores().database.write() as db:
+        accounts.note_use(db, key_id)
+
+
+def require_session(least: Role = Role.MODERATOR) -> None:
+    """Find the account of the browser's session, for `account_id`. Raises Unauthorised, ScopeMissing.
+
+    A session that a link opened is the operator's, who may do everything.
+    """
+    found, person = session.get("account"), session.get("moderator")
     with stores().database.read() as db:
         if not found or db.get(Account, found) is None:
-            raise Unauthorised("open a link from `python -m shield link` first: it starts a session in this browser")
-    g.account_id = found
+            raise Unauthorised(
+                "sign in, or open a link from `python -m shield link`: it starts a session in this browser"
+            )
+        role, actor = Role.ADMIN, "link"
+        if person is not None:
+            row = moderators.current(db, str(person), int(session.get("number", -1)))
+            found, role, actor = row.account_id, Role(row.role), row.id
+    g.account_id, g.actor, g.role = found, actor, role
+    roles = list(Role)
+    if roles.index(role) < roles.index(least):
+        raise ScopeMissing(f"this needs the role {least}, and you are {role}: ask an admin of your account")
 
 
 def account_id() -> str:
@@ -47,11 +96,25 @@ def account_id() -> str:
     return found
 
 
-def open_session(account: str) -> None:
+def key_scopes() -> frozenset[str]:
+    """What the request's API key may do."""
+    found: frozenset[str] = g.scopes
+    return found
+
+
+def actor() -> str:
+    """Who acts, for the audit log: the id of a key or of a moderator, or `link`."""
+    found: str = g.actor
+    return found
+
+
+def open_session(account: str, moderator: Moderator | None = None) -> None:
     """Start this browser's session, with nothing of what it held before."""
     session.clear()
     session.permanent = True
     session["account"] = account
+    if moderator is not None:
+        session["moderator"], session["number"] = moderator.id, moderator.sessions
 
 
 def form_token() -> str:

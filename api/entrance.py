@@ -1,12 +1,14 @@
 """The front door: `/`, the one-time links that open a session, and the way out."""
 
+from http import HTTPStatus
+
 from flask import Blueprint, redirect, render_template, request, session
 from werkzeug.wrappers import Response
 
 from api.auth import account_id, check_form_token, open_session, require_session
 from api.stores import stores
 from api.words import JOB_STATES, VERDICTS, photos
-from shield import accounts, jobs
+from shield import accounts, jobs, moderators
 from shield.errors import Unauthorised
 from shield.models import Job
 from shield.settings import MIB
@@ -60,6 +62,25 @@ def enter(token: str) -> Response:
     with stores().database.write() as db:
         account = accounts.spend_link(db, token)
     open_session(account)
+    return redirect("/", 303)
+
+
+@blueprint.get("/login")
+def login() -> str:
+    """Ask for a moderator's name and password."""
+    return render_template("login.html", name="", wrong="")
+
+
+@blueprint.post("/login")
+def sign_in() -> Response | tuple[str, int]:
+    """Start a moderator's session, or ask again."""
+    _check_form()
+    name = request.form.get("name", "")
+    try:
+        person = moderators.sign_in(stores().database, name, request.form.get("password", ""))
+    except Unauthorised as error:
+        return render_template("login.html", name=name, wrong=str(error)), HTTPStatus.UNAUTHORIZED
+    open_session(person.account_id, person)
     return redirect("/", 303)
 
 

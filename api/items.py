@@ -5,11 +5,12 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from api import schemas
-from api.auth import account_id, require_key
+from api.auth import account_id, requires
 from api.problems import PROBLEMS, problem
 from api.stores import stores
 from shield import jobs
 from shield.errors import NotFound
+from shield.states import Scope
 
 blueprint = APIBlueprint(
     "items",
@@ -19,7 +20,7 @@ blueprint = APIBlueprint(
     abp_security=[{"key": []}],
     abp_responses=PROBLEMS | problem(404),
 )
-blueprint.before_request(require_key)
+blueprint.before_request(requires(Scope.JOBS_READ, Scope.JOBS_WRITE))
 
 
 @blueprint.get("/<item_id>", operation_id="get_item", responses={200: schemas.Item})

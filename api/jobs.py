@@ -14,11 +14,12 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from api import schemas
-from api.auth import account_id, require_key
+from api.auth import account_id, requires
 from api.problems import PROBLEMS, problem
 from api.stores import stores
 from api.submissions import Accepted, accept, check_backlog, make_once, read_submission
 from shield import idempotency, jobs, models, retention
+from shield.states import Scope
 
 JSONL = "application/jsonl"
 LINES = 100  # of results that are sent together
@@ -61,7 +62,7 @@ blueprint = APIBlueprint(
     abp_security=KEY,
     abp_responses=PROBLEMS,
 )
-blueprint.before_request(require_key)
+blueprint.before_request(requires(Scope.JOBS_READ, Scope.JOBS_WRITE))
 
 
 @blueprint.post(

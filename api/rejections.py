@@ -5,10 +5,11 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from api import schemas
-from api.auth import account_id, require_key
+from api.auth import account_id, requires
 from api.problems import PROBLEMS, problem
 from api.stores import stores
 from shield import expansion, jobs
+from shield.states import Scope
 
 blueprint = APIBlueprint(
     "rejections",
@@ -18,7 +19,7 @@ blueprint = APIBlueprint(
     abp_security=[{"key": []}],
     abp_responses=PROBLEMS | problem(404, 422),
 )
-blueprint.before_request(require_key)
+blueprint.before_request(requires(Scope.JOBS_READ, Scope.JOBS_WRITE))
 
 
 @blueprint.get("", operation_id="list_rejections", responses={200: schemas.RejectionList})

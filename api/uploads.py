@@ -17,7 +17,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from api.auth import account_id, require_key
+from api.auth import account_id, requires
 from api.errors import Malformed, TooLargeUpload, UnsupportedMediaType
 from api.problems import PROBLEMS, problem
 from api.sources import BOM
@@ -25,6 +25,7 @@ from api.stores import stores
 from shield import models, uploads
 from shield.blobs import TooLarge
 from shield.errors import UploadUrlExpired, UploadUrlInvalid
+from shield.states import Scope
 
 MOST = 1000  # uploads made in one request
 BODY_BYTES = 1024
@@ -76,7 +77,7 @@ blueprint = APIBlueprint(
     abp_security=[{"key": []}],
     abp_responses=PROBLEMS,
 )
-blueprint.before_request(require_key)
+blueprint.before_request(requires(Scope.JOBS_READ, Scope.JOBS_WRITE))
 content = APIBlueprint(
     "content", __name__, url_prefix="/v1/uploads", abp_tags=[TAG], abp_responses=problem(400, 403, 408, 413, 500, 503)
 )

@@ -3,23 +3,20 @@
 from collections.abc import Callable
 from http import HTTPStatus
 
-from flask import Response, current_app, request
+from flask import Response, current_app
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
-from werkzeug.exceptions import BadRequest
 
 from api import webhook_schemas as schemas
-from api.auth import account_id, require_key
-from api.errors import Malformed, UnsupportedMediaType
+from api.auth import account_id, requires
+from api.bodies import check_json
 from api.problems import PROBLEMS, problem
 from api.stores import stores
 from shield import deliveries, endpoints, events, models, replays
 from shield.secret import Seal
-from shield.states import DisabledReason
-
-BODY_BYTES = 64 * 1024
+from shield.states import DisabledReason, Scope
 
 blueprint = APIBlueprint(
     "webhooks",
@@ -29,20 +26,8 @@ blueprint = APIBlueprint(
     abp_security=[{"key": []}],
     abp_responses=PROBLEMS,
 )
-blueprint.before_request(require_key)
-
-
-@blueprint.before_request
-def check_body() -> None:
-    """Raises UnsupportedMediaType, Malformed and RequestEntityTooLarge, before a route takes the body for its own."""
-    request.max_content_length = BODY_BYTES
-    if request.content_length and not request.is_json:
-        raise UnsupportedMediaType("send application/json")
-    if request.content_length or request.is_json:
-        try:
-            request.get_json()
-        except BadRequest as error:
-            raise Malformed("the body is not JSON") from error
+blueprint.before_request(requires(Scope.ADMIN, Scope.ADMIN))
+blueprint.before_request(check_json)
 
 
 @blueprint.post("", operation_id="create_webhook", responses={201: schemas.WebhookMade, **problem(400, 413, 415, 422)})

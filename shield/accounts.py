@@ -5,17 +5,23 @@ import re
 import secrets
 import string
 import zlib
-from datetime import timedelta
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
+from shield import audit
+from shield.audit import Action
 from shield.db import new_id, now
 from shield.errors import NotFound, Unauthorised
 from shield.models import Account, ApiKey, LoginLink
+from shield.states import Scope
 
 ALPHABET = string.digits + string.ascii_letters  # base62
 KEY = re.compile(r"dfs_live_([0-9A-Za-z]{30})([0-9A-Za-z]{6})")
+HINT = 4  # last characters of a key that are kept to tell it by
 LINK_MINUTES = 30
 
 
@@ -24,6 +30,7 @@ def create_account(session: Session, name: str) -> Account:
     account = Account(id=new_id("acc"), name=name, created_at=now(session))
     session.add(account)
     session.flush()
+    audit.note(session, Action.ACCOUNT_CREATED, audit.OPERATOR, account.id, account.id, name=name)
     return account
 
 
@@ -40,28 +47,88 @@ def find(session: Session, name: str) -> Account:
     return found
 
 
-def create_key(session: Session, account_id: str) -> str:
-    """A new API key, returned whole for the only time: dfs_live_, 30 random base62 characters, 6 of checksum."""
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A good key: whose it is, and what it may do."""
+
+    id: str
+    account_id: str
+    scopes: frozenset[str]
+    used_at: datetime | None
+
+
+def create_key(
+    session: Session,
+    account_id: str,
+    name: str = "",
+    scopes: Collection[Scope] = tuple(Scope),
+    days: float | None = None,
+    actor: str = audit.OPERATOR,
+) -> str:
+    """A new API key, returned whole for the only time: dfs_live_, 30 random base62 characters, 6 of checksum.
+
+    Without `days` it does not expire.
+    """
     random = "".join(secrets.choice(ALPHABET) for _ in range(30))
-    session.add(ApiKey(id=new_id("key"), account_id=account_id, secret_sha256=_hash(random), created_at=now(session)))
+    key = f"dfs_live_{random}{_checksum(random)}"
+    moment = now(session)
+    row = ApiKey(
+        id=new_id("key"),
+        account_id=account_id,
+        name=name,
+        hint=key[-HINT:],
+        scopes=[str(scope) for scope in Scope if scope in scopes],
+        secret_sha256=_hash(random),
+        created_at=moment,
+        expires_at=None if days is None else moment + timedelta(days=days),
+    )
+    session.add(row)
     session.flush()
-    return f"dfs_live_{random}{_checksum(random)}"
+    audit.note(session, Action.KEY_CREATED, actor, account_id, row.id, name=name, scopes=" ".join(row.scopes))
+    return key
 
 
-def account_of_key(session: Session, key: str) -> str:
-    """The id of the account whose key this is. Raises Unauthorised for a malformed, unknown or revoked key.
+def identify(session: Session, key: str) -> Key:
+    """The key that this is. Raises Unauthorised for a malformed, unknown, revoked or expired one.
 
     The secret has 178 bits, so a fast hash is enough, and the look-up by hash takes the same time for every wrong key.
+    Nothing is remembered: a key that is revoked is refused from the next request on.
     """
     match = KEY.fullmatch(key)
     if match is None or not secrets.compare_digest(_checksum(match[1]), match[2]):
         raise Unauthorised("this is not an API key: it should look like dfs_live_ and 36 characters")
-    account_id = session.scalars(
-        select(ApiKey.account_id).where(ApiKey.secret_sha256 == _hash(match[1]), ApiKey.revoked_at.is_(None))
+    row = session.scalars(
+        select(ApiKey).where(ApiKey.secret_sha256 == _hash(match[1]), ApiKey.revoked_at.is_(None))
     ).first()
-    if account_id is None:
+    if row is None:
         raise Unauthorised("this API key is unknown or revoked: make one with `python -m shield key`")
-    return account_id
+    if row.expires_at is not None and row.expires_at <= now(session):
+        raise Unauthorised("this API key has expired: make one with `python -m shield key`")
+    return Key(row.id, row.account_id, frozenset(row.scopes), row.used_at)
+
+
+def note_use(session: Session, key_id: str) -> None:
+    """Note that a key was used now."""
+    session.execute(update(ApiKey).where(ApiKey.id == key_id).values(used_at=now(session)))
+
+
+def keys(session: Session, account_id: str) -> list[ApiKey]:
+    """The keys of an account, oldest first, also those that are revoked or have expired."""
+    return list(session.scalars(select(ApiKey).where(ApiKey.account_id == account_id).order_by(ApiKey.id)))
+
+
+def revoke_key(session: Session, account_id: str, key_id: str, actor: str = audit.OPERATOR) -> ApiKey:
+    """Let a key open nothing any more; harmless for one that was revoked. Raises NotFound."""
+    row = session.scalars(
+        select(ApiKey).where(ApiKey.id == key_id, ApiKey.account_id == account_id).with_for_update()
+    ).first()
+    if row is None:
+        raise NotFound(f"no API key {key_id} in this account")
+    if row.revoked_at is None:
+        row.revoked_at = now(session)
+        session.flush()
+        audit.note(session, Action.KEY_REVOKED, actor, account_id, key_id, name=row.name)
+    return row
 
 
 def create_link(session: Session, account_id: str) -> str:
@@ -70,6 +137,7 @@ def create_link(session: Session, account_id: str) -> str:
     expires = now(session) + timedelta(minutes=LINK_MINUTES)
     session.add(LoginLink(token_sha256=_hash(token), account_id=account_id, expires_at=expires))
     session.flush()
+    audit.note(session, Action.LINK_CREATED, audit.OPERATOR, account_id)
     return token
 
 
@@ -84,6 +152,7 @@ def spend_link(session: Session, token: str) -> str:
     ).scalar_one_or_none()
     if account_id is None:
         raise Unauthorised("this link is spent or expired: make another with `python -m shield link`")
+    audit.note(session, Action.LINK_SPENT, "link", account_id)
     return account_id
 
 

@@ -14,12 +14,14 @@ ShieldError
 ├── NothingToRetry       409  no item of the job failed
 ├── EndpointDisabled     409  the webhook is disabled: enable it first
 ├── IdempotencyKeyReused 422  the key belongs to another request
-├── Unauthorised         401  no key, an unknown key, a revoked key, a spent link
+├── Unauthorised         401  no key, an unknown, revoked or expired key, a spent link, a wrong password
+├── ScopeMissing         403  the key, or the role, may not do this
 ├── StorageUnavailable   503  the database or the blob store cannot take the work: try again
 ├── BacklogFull          503  too many items wait already: try again later
 ├── BlobMissing          500  a stored object is gone
 ├── UploadUrlInvalid     403  the signature is not that of this upload's URL
 ├── UploadUrlExpired     403  the upload's URL can no longer be used
+├── AuditBroken          --   the audit log was tampered with
 ├── SealBroken           --   a stored secret was sealed under another key: fails the try of a delivery
 ├── SourceFailed         --   a job's source cannot be read: ends the job with what it gave, not the request
 ├── FetchFailed          --   an item's source could not be fetched: ends the item, not the request
@@ -124,6 +126,18 @@ class Unauthorised(ShieldError):
     """No valid key or session."""
 
     code = "unauthorised"
+
+
+class ScopeMissing(ShieldError):
+    """The key is good, and may not do what was asked; or the person's role may not."""
+
+    code = "scope_missing"
+
+
+class AuditBroken(ShieldError):
+    """An entry of the audit log does not follow from the one before it."""
+
+    code = "audit_broken"
 
 
 class StorageUnavailable(ShieldError):

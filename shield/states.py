@@ -103,6 +103,23 @@ class NoticeCode(StrEnum):
     DELETED = "deleted"
 
 
+class Scope(StrEnum):
+    """What an API key may do."""
+
+    JOBS_READ = "jobs:read"  # see jobs, items and results
+    JOBS_WRITE = "jobs:write"  # submit, cancel, retry and delete jobs
+    REVIEW = "review"  # see cases and decide them
+    ADMIN = "admin"  # manage keys and webhooks
+
+
+class Role(StrEnum):
+    """What a moderator may do; each may do what those before it may."""
+
+    MODERATOR = "moderator"  # see photos, submit them, decide cases
+    LEAD = "lead"  # decide what was escalated; cancel jobs
+    ADMIN = "admin"  # manage keys, webhooks, policies and people
+
+
 class Edge(NamedTuple):
     """One allowed move, and why it happens."""
 

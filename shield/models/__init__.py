@@ -3,18 +3,16 @@
 Every row that an account owns carries its account_id, and no query goes without it (except a worker's, by lease).
 """
 
+from shield.models.access import Account, ApiKey, AuditEntry, LoginLink, Moderator
 from shield.models.base import Base
 from shield.models.webhooks import Attempt, Delivery, Endpoint, Event, Notice
 from shield.models.work import (
-    Account,
-    ApiKey,
     BucketGrant,
     Chunk,
     Face,
     IdempotencyKey,
     Item,
     Job,
-    LoginLink,
     Outbox,
     Rejection,
     Source,
@@ -26,6 +24,7 @@ __all__ = [
     "Account",
     "ApiKey",
     "Attempt",
+    "AuditEntry",
     "Base",
     "BucketGrant",
     "Chunk",
@@ -37,6 +36,7 @@ __all__ = [
     "Item",
     "Job",
     "LoginLink",
+    "Moderator",
     "Notice",
     "Outbox",
     "Rejection",

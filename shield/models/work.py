@@ -1,4 +1,4 @@
-"""The tables of accounts, jobs, items, and what moves them."""
+"""The tables of jobs, items, and what moves them."""
 
 from datetime import datetime
 
@@ -7,40 +7,6 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from shield.models.base import HASH, ID, Base, exactly_one, one_of, partial
 from shield.states import ChunkState, ItemState, JobState, SourceKind, Verdict
-
-
-class Account(Base):
-    """An API customer."""
-
-    __tablename__ = "account"
-
-    id: Mapped[str] = mapped_column(ID, primary_key=True)
-    name: Mapped[str] = mapped_column(String(200), unique=True)
-    created_at: Mapped[datetime]
-    events: Mapped[int] = mapped_column(BigInteger, default=0)  # that it has had: the sequence of the last one
-
-
-class ApiKey(Base):
-    """A key, by the hash of its secret part; the key itself is shown once and kept nowhere."""
-
-    __tablename__ = "api_key"
-
-    id: Mapped[str] = mapped_column(ID, primary_key=True)
-    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"), index=True)
-    secret_sha256: Mapped[str] = mapped_column(HASH, unique=True)
-    created_at: Mapped[datetime]
-    revoked_at: Mapped[datetime | None]
-
-
-class LoginLink(Base):
-    """A one-time link that opens a browser session."""
-
-    __tablename__ = "login_link"
-
-    token_sha256: Mapped[str] = mapped_column(HASH, primary_key=True)
-    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"))
-    expires_at: Mapped[datetime]
-    used_at: Mapped[datetime | None]
 
 
 class Weights(Base):

@@ -11,10 +11,11 @@ from shield.db import now
 from shield.models import ApiKey
 from shield.secret import Seal, secret_key
 from shield.settings import Settings
-from shield.states import EventType
+from shield.states import EventType, Scope
 from tests.api.conftest import House, face, form_token
 
-OPEN, KEY, SESSION = "anybody", "an API key", "a browser session"
+OPEN, SESSION = "anybody", "a browser session"
+READ, WRITE, ADMIN = Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.ADMIN  # of an API key
 MATRIX = {
     "GET /healthz": OPEN,
     "GET /readyz": OPEN,
@@ -25,33 +26,38 @@ MATRIX = {
     "GET /": OPEN,  # a welcome without a session, the account's jobs with one: see test_pages
     "GET /session/<token>": OPEN,
     "POST /session/<token>": OPEN,  # the token is the proof; the form's own token keeps other sites out
+    "GET /login": OPEN,
+    "POST /login": OPEN,  # the password is the proof; the form's own token keeps other sites out
     "POST /logout": OPEN,
-    "POST /v1/jobs": KEY,
-    "GET /v1/jobs": KEY,
-    "GET /v1/jobs/<job_id>": KEY,
-    "GET /v1/jobs/<job_id>/items": KEY,
-    "GET /v1/jobs/<job_id>/results": KEY,
-    "GET /v1/jobs/<job_id>/rejections": KEY,
-    "POST /v1/jobs/<job_id>/cancel": KEY,
-    "POST /v1/jobs/<job_id>/retry": KEY,
-    "DELETE /v1/jobs/<job_id>": KEY,
-    "POST /v1/uploads": KEY,
+    "POST /v1/jobs": WRITE,
+    "GET /v1/jobs": READ,
+    "GET /v1/jobs/<job_id>": READ,
+    "GET /v1/jobs/<job_id>/items": READ,
+    "GET /v1/jobs/<job_id>/results": READ,
+    "GET /v1/jobs/<job_id>/rejections": READ,
+    "POST /v1/jobs/<job_id>/cancel": WRITE,
+    "POST /v1/jobs/<job_id>/retry": WRITE,
+    "DELETE /v1/jobs/<job_id>": WRITE,
+    "POST /v1/uploads": WRITE,
     "PUT /v1/uploads/<upload_id>/content": OPEN,  # to whoever has its signature: see test_uploads
-    "POST /v1/webhooks": KEY,
-    "GET /v1/webhooks": KEY,
-    "GET /v1/webhooks/<webhook_id>": KEY,
-    "PATCH /v1/webhooks/<webhook_id>": KEY,
-    "DELETE /v1/webhooks/<webhook_id>": KEY,
-    "POST /v1/webhooks/<webhook_id>/rotate": KEY,
-    "POST /v1/webhooks/<webhook_id>/test": KEY,
-    "POST /v1/webhooks/<webhook_id>/enable": KEY,
-    "POST /v1/webhooks/<webhook_id>/disable": KEY,
-    "POST /v1/webhooks/<webhook_id>/replay": KEY,
-    "GET /v1/webhooks/<webhook_id>/notices": KEY,
-    "GET /v1/webhooks/<webhook_id>/deliveries": KEY,
-    "GET /v1/webhooks/<webhook_id>/deliveries/<delivery_id>/attempts": KEY,
-    "GET /v1/items/<item_id>": KEY,
-    "GET /v1/items/<item_id>/view": KEY,
+    "POST /v1/webhooks": ADMIN,
+    "GET /v1/webhooks": ADMIN,
+    "GET /v1/webhooks/<webhook_id>": ADMIN,
+    "PATCH /v1/webhooks/<webhook_id>": ADMIN,
+    "DELETE /v1/webhooks/<webhook_id>": ADMIN,
+    "POST /v1/webhooks/<webhook_id>/rotate": ADMIN,
+    "POST /v1/webhooks/<webhook_id>/test": ADMIN,
+    "POST /v1/webhooks/<webhook_id>/enable": ADMIN,
+    "POST /v1/webhooks/<webhook_id>/disable": ADMIN,
+    "POST /v1/webhooks/<webhook_id>/replay": ADMIN,
+    "GET /v1/webhooks/<webhook_id>/notices": ADMIN,
+    "GET /v1/webhooks/<webhook_id>/deliveries": ADMIN,
+    "GET /v1/webhooks/<webhook_id>/deliveries/<delivery_id>/attempts": ADMIN,
+    "POST /v1/keys": ADMIN,
+    "GET /v1/keys": ADMIN,
+    "DELETE /v1/keys/<key_id>": ADMIN,
+    "GET /v1/items/<item_id>": READ,
+    "GET /v1/items/<item_id>/view": READ,
     "POST /jobs": SESSION,
     "GET /jobs/<job_id>": SESSION,
     "POST /jobs/<job_id>/cancel": SESSION,
@@ -66,6 +72,7 @@ UNKNOWN = {
     "item_id": "itm_" + "0" * 27 + "_0000000",
     "webhook_id": "whk_" + "0" * 27,
     "delivery_id": "dlv_" + "0" * 27,
+    "key_id": "key_" + "0" * 27,
 }
 # What a route wants to be told before it looks for anything.
 BODIES: dict[str, dict[str, str]] = {
@@ -97,8 +104,14 @@ def work(house: House) -> dict[str, str]:
     house.scan_all(face(0.9))
     with house.database.read() as session:
         [(delivery, _)] = deliveries.of_endpoint(session, webhook, 10)
-    item_id = house.items(job_id)[0].id
-    return {"job_id": job_id, "item_id": item_id, "webhook_id": webhook.id, "delivery_id": delivery.id}
+        key_id = accounts.identify(session, house.key).id
+    return {
+        "job_id": job_id,
+        "item_id": house.items(job_id)[0].id,
+        "webhook_id": webhook.id,
+        "delivery_id": delivery.id,
+        "key_id": key_id,
+    }
 
 
 @pytest.mark.parametrize(
@@ -123,7 +136,7 @@ def test_without_a_good_key_the_answer_is_401(house: House, work: dict[str, str]
     keys["unknown"] = f"dfs_live_{keys['unknown']}{accounts._checksum(keys['unknown'])}"
     headers = {} if header is None else {"Authorization": header.format(**keys)}
     house.sign_in(house.client)  # a browser's session opens no route of the API
-    for route in (route for route, who in MATRIX.items() if who == KEY):
+    for route in (route for route, who in MATRIX.items() if isinstance(who, Scope)):
         method, path = filled(route, work)
         answer = house.client.open(path, method=method, headers=headers)
         assert (answer.status_code, answer.mimetype) == (401, "application/problem+json"), route
@@ -138,8 +151,24 @@ def test_with_a_good_key_the_api_is_open_and_with_a_session_the_pages_are(house:
         client = house.app.test_client()
         if MATRIX[route] == SESSION:
             house.sign_in(client)
-        answer = client.open(path, method=method, headers=house.bearer if MATRIX[route] == KEY else {})
+        answer = client.open(path, method=method, headers=house.bearer if isinstance(MATRIX[route], Scope) else {})
         assert answer.status_code == 200, route
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+def test_a_key_opens_what_its_scope_opens_and_nothing_else(house: House, work: dict[str, str], scope: Scope) -> None:
+    with house.database.write() as session:
+        key = accounts.create_key(session, house.account_id, scopes=[scope])
+    headers = {"Authorization": f"Bearer {key}"}
+    for route, needed in MATRIX.items():
+        if not isinstance(needed, Scope) or (needed == scope and not route.startswith("GET ")):
+            continue
+        method, path = filled(route, work)
+        answer = house.client.open(path, method=method, headers=headers)
+        assert answer.status_code == (200 if needed == scope else 403), route
+        if needed != scope:
+            assert answer.get_json()["code"] == "scope_missing", route
+            assert needed in answer.get_json()["detail"]
 
 
 @pytest.mark.parametrize("who", ["nobody", "a key", "a forged cookie", "an account that is gone"])
@@ -164,7 +193,7 @@ def test_another_accounts_id_reads_like_an_unknown_one(house: House, work: dict[
     with client.session_transaction() as session:
         session["account"], session["form"] = other_id, "t"
     for route in (route for route, who in MATRIX.items() if "_id>" in route and who != OPEN):
-        headers = {"Authorization": f"Bearer {key}"} if MATRIX[route] == KEY else {}
+        headers = {"Authorization": f"Bearer {key}"} if isinstance(MATRIX[route], Scope) else {}
         answers = []
         for ids in (work, UNKNOWN):
             method, path = filled(route, ids)
@@ -183,6 +212,8 @@ def test_another_accounts_work_is_in_no_list(house: House, work: dict[str, str])
     answer = house.client.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"})
     assert answer.get_json()["data"] == []
     assert house.client.get("/v1/webhooks", headers={"Authorization": f"Bearer {key}"}).get_json()["data"] == []
+    keys = house.client.get("/v1/keys", headers={"Authorization": f"Bearer {key}"}).get_json()["data"]
+    assert [row["hint"] for row in keys] == [key[-4:]]
     client = house.app.test_client()
     with client.session_transaction() as session:
         session["account"] = other_id
@@ -193,8 +224,8 @@ def test_another_accounts_work_is_in_no_list(house: House, work: dict[str, str])
 def test_a_form_without_its_token_changes_nothing(house: House, work: dict[str, str], token: str | None) -> None:
     house.sign_in(house.client)
     before = house.get("/v1/jobs").get_json()
-    forms = [route for route, who in MATRIX.items() if route.startswith("POST ") and who != KEY]
-    assert len(forms) == 4
+    forms = [route for route, who in MATRIX.items() if route.startswith("POST ") and not isinstance(who, Scope)]
+    assert len(forms) == 5
     for route in forms:
         method, path = filled(route, work)
         data = {} if token is None else {"form_token": token}
@@ -240,5 +271,5 @@ def test_an_unspent_link_stays_out_of_the_log(house: House, caplog: pytest.LogCa
 
 
 def test_a_form_that_anyone_may_send_is_read_to_a_small_limit(house: House) -> None:
-    for path in ("/session/x", "/logout"):
+    for path in ("/session/x", "/login", "/logout"):
         assert house.client.post(path, data={"form_token": "t" * 5000}).status_code == 413

@@ -5,15 +5,16 @@ from sqlalchemy import text, update
 
 from shield import accounts
 from shield.db import Database, now
-from shield.errors import Unauthorised
+from shield.errors import NotFound, Unauthorised
 from shield.models import ApiKey, LoginLink
+from shield.states import Scope
 
 
 def test_a_key_opens_its_account_and_its_secret_is_kept_nowhere(database: Database, account_id: str) -> None:
     with database.write() as session:
         key = accounts.create_key(session, account_id)
     with database.read() as session:
-        assert accounts.account_of_key(session, key) == account_id
+        assert accounts.identify(session, key).account_id == account_id
         rows = session.execute(text("select * from api_key")).all()
         assert key[9:39] not in str(rows)
 
@@ -23,10 +24,38 @@ def test_wrong_unknown_and_revoked_keys_are_refused(database: Database, account_
         key = accounts.create_key(session, account_id)
         for wrong in ("", "dfs_live_", key[:-1], key[:-1] + ("0" if key[-1] != "0" else "1"), "Bearer x"):
             with pytest.raises(Unauthorised, match="not an API key"):
-                accounts.account_of_key(session, wrong)
+                accounts.identify(session, wrong)
         session.execute(update(ApiKey).values(revoked_at=now(session)))
         with pytest.raises(Unauthorised, match="unknown or revoked"):
-            accounts.account_of_key(session, key)
+            accounts.identify(session, key)
+
+
+def test_a_key_says_what_it_may_do_and_ends_when_it_should(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        every = accounts.create_key(session, account_id)
+        narrow = accounts.create_key(session, account_id, "reader", [Scope.JOBS_READ], days=1)
+        assert accounts.identify(session, every).scopes == set(Scope)
+        assert accounts.identify(session, narrow).scopes == {"jobs:read"}
+        _, row = accounts.keys(session, account_id)
+        assert (row.name, row.hint, row.used_at) == ("reader", narrow[-4:], None)
+        accounts.note_use(session, row.id)
+        assert accounts.identify(session, narrow).used_at is not None
+        session.execute(update(ApiKey).where(ApiKey.id == row.id).values(expires_at=now(session)))
+        with pytest.raises(Unauthorised, match="expired"):
+            accounts.identify(session, narrow)
+
+
+def test_a_key_is_revoked_by_its_own_account_alone(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        other = accounts.create_account(session, "other").id
+        key = accounts.create_key(session, account_id)
+        key_id = accounts.identify(session, key).id
+        with pytest.raises(NotFound):
+            accounts.revoke_key(session, other, key_id)
+        first = accounts.revoke_key(session, account_id, key_id).revoked_at
+        assert accounts.revoke_key(session, account_id, key_id).revoked_at == first
+        with pytest.raises(Unauthorised, match="revoked"):
+            accounts.identify(session, key)
 
 
 def test_a_link_opens_one_session(database: Database, account_id: str) -> None:

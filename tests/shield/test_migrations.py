@@ -153,7 +153,8 @@ THIRD: dict[str, dict[str, Any]] = {
     },
 }
 # What later migrations write into rows of the first, by column.
-ADDED = {
+ADDED: dict[str, dict[str, Any]] = {
+    "api_key": {"name": "", "hint": "", "scopes": ["jobs:read", "jobs:write", "review", "admin"]},
     "job": {"rejected": 0},
     "chunk": {"turn": 0, "ahead": True},
     "outbox": {"turn": 0},

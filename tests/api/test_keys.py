@@ -1,0 +1,96 @@
+"""/v1/keys, and signing in with a password."""
+
+import pytest
+
+from shield import audit, moderators
+from shield.states import Role
+from tests.api.conftest import House, form_token
+
+PASSWORD = "correct horse battery"
+
+
+def test_a_key_is_made_shown_once_used_and_revoked(house: House) -> None:
+    made = house.post("/v1/keys", json={"name": "dashboard", "scopes": ["jobs:read"], "days": 30})
+    assert made.status_code == 201
+    body = made.get_json()
+    key = body.pop("key")
+    assert body["scopes"] == ["jobs:read"]
+    assert body["hint"] == key[-4:]
+    bearer = {"Authorization": f"Bearer {key}"}
+    assert house.client.get("/v1/jobs", headers=bearer).status_code == 200
+    listed = house.get("/v1/keys")
+    assert key not in listed.text
+    assert house.key not in listed.text
+    _, row = listed.get_json()["data"]
+    assert row["last_used_at"] is not None
+    assert row | {"last_used_at": None} == body
+    revoked = house.client.delete(f"/v1/keys/{body['id']}", headers=house.bearer)
+    assert revoked.get_json()["revoked_at"] is not None
+    assert house.client.get("/v1/jobs", headers=bearer).status_code == 401
+    with house.database.read() as session:
+        actions = [entry.action for entry in audit.newest(session, house.account_id, 2)]
+        assert actions == ["key.revoked", "key.created"]
+        assert audit.verify(session).entries == 4
+
+
+def test_a_key_gives_no_more_than_it_has(house: House) -> None:
+    made = house.post("/v1/keys", json={"scopes": ["admin", "jobs:read"]}).get_json()
+    bearer = {"Authorization": f"Bearer {made['key']}"}
+    answer = house.client.post("/v1/keys", headers=bearer, json={"scopes": ["jobs:read", "review"]})
+    assert (answer.status_code, answer.get_json()["code"]) == (403, "scope_missing")
+    assert "review" in answer.get_json()["detail"]
+    assert house.client.post("/v1/keys", headers=bearer, json={"scopes": ["jobs:read"]}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({}, "/scopes"),
+        ({"scopes": []}, "/scopes"),
+        ({"scopes": ["everything"]}, "/scopes/0"),
+        ({"scopes": ["admin"], "days": 0}, "/days"),
+        ({"scopes": ["admin"], "days": 1e9}, "/days"),
+        ({"scopes": ["admin"], "name": "x" * 201}, "/name"),
+        ({"scopes": ["admin"], "owner": "me"}, "/owner"),
+    ],
+)
+def test_what_is_no_key_says_where(house: House, body: dict[str, object], pointer: str) -> None:
+    answer = house.post("/v1/keys", json=body)
+    assert answer.status_code == 422
+    assert [fault["pointer"] for fault in answer.get_json()["errors"]] == [pointer]
+
+
+def person(house: House, role: Role = Role.MODERATOR) -> str:
+    hashed = moderators.hash_password(PASSWORD)
+    with house.database.write() as session:
+        return moderators.create(session, house.account_id, "robin", hashed, role, audit.OPERATOR).id
+
+
+def test_a_moderator_signs_in_and_out_and_is_locked_out_at_once(house: House) -> None:
+    robin = person(house)
+    client = house.app.test_client()
+    form = form_token(client.get("/login"))
+    wrong = client.post("/login", data={"form_token": form, "name": "robin", "password": "wrong"})
+    assert wrong.status_code == 401
+    assert "Not signed in" in wrong.text
+    assert "Recent jobs" not in client.get("/").text
+    good = {"form_token": form, "name": "robin", "password": PASSWORD}
+    assert client.post("/login", data=good).status_code == 303
+    assert "Nobody is signed in" not in client.get("/").text
+    job_id = house.submit(1)
+    assert client.get(f"/jobs/{job_id}").status_code == 200
+    with house.database.write() as session:
+        row = moderators.find(session, house.account_id, robin)
+        moderators.set_disabled(session, row, True, audit.OPERATOR)
+    assert client.get(f"/jobs/{job_id}").status_code == 401
+    assert client.post("/login", data=good).status_code in (401, 403)
+
+
+def test_a_cookie_over_https_is_for_this_host_alone(house: House) -> None:
+    answer = house.client.get("/login", base_url="https://localhost")
+    assert form_token(answer)
+    cookie = answer.headers["Set-Cookie"]
+    assert cookie.startswith("__Host-shield=")
+    assert "Secure" in cookie
+    assert "Path=/" in cookie
+    assert "Domain" not in cookie
