@@ -6,8 +6,9 @@ from http import HTTPStatus
 from flask import Flask, Response, request
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import docs, entrance, errors, health, items, jobs, keys, pages, rejections, schemas, uploads, webhooks
+from api import docs, entrance, errors, health, items, jobs, keys, limits, pages, rejections, schemas, uploads, webhooks
 from api.auth import SESSION_DAYS, SessionCookies, form_token
 from api.problems import Problem
 from api.stores import Poker, Pulse, Stores
@@ -74,6 +75,10 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Flask:
     for plain in (docs.blueprint, entrance.blueprint, pages.blueprint):
         app.register_blueprint(plain)
     errors.install(app)
+    limits.install(app, settings)
+    if settings.proxies:
+        count = settings.proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
     app.before_request(_count_body)
     app.after_request(_add_headers)
     app.jinja_env.globals["form_token"] = form_token

@@ -9,6 +9,7 @@ from flask import Flask, g, request, session
 from flask.sessions import SecureCookieSessionInterface
 
 from api.errors import Forged
+from api.limits import check_account
 from api.stores import stores
 from shield import accounts, moderators
 from shield.db import now
@@ -50,6 +51,7 @@ def requires(read: Scope, write: Scope) -> Callable[[], None]:
         with stores().database.read() as db:
             found = accounts.identify(db, key.strip())
             moment = now(db)
+        check_account(found.account_id)
         needed = read if request.method in ("GET", "HEAD") else write
         if needed not in found.scopes:
             raise ScopeMissing(

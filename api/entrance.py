@@ -6,6 +6,7 @@ from flask import Blueprint, redirect, render_template, request, session
 from werkzeug.wrappers import Response
 
 from api.auth import account_id, check_form_token, open_session, require_session
+from api.limits import check_sign_in
 from api.stores import stores
 from api.words import JOB_STATES, VERDICTS, photos
 from shield import accounts, jobs, moderators
@@ -75,6 +76,7 @@ def login() -> str:
 def sign_in() -> Response | tuple[str, int]:
     """Start a moderator's session, or ask again."""
     _check_form()
+    check_sign_in()
     name = request.form.get("name", "")
     try:
         person = moderators.sign_in(stores().database, name, request.form.get("password", ""))

@@ -1,6 +1,7 @@
 """Errors on the wire: RFC 9457 problem+json with a stable `code`. A person's browser gets a page instead."""
 
 import logging
+import math
 from http import HTTPStatus
 
 from flask import Flask, Response, render_template, request
@@ -19,6 +20,7 @@ from shield.errors import (
     JobRunning,
     NotFound,
     NothingToRetry,
+    RateLimited,
     ScopeMissing,
     ShieldError,
     StorageUnavailable,
@@ -41,6 +43,7 @@ HTTP_STATUS: dict[type[ShieldError], HTTPStatus] = {
     BacklogFull: HTTPStatus.SERVICE_UNAVAILABLE,
     Unauthorised: HTTPStatus.UNAUTHORIZED,
     ScopeMissing: HTTPStatus.FORBIDDEN,
+    RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     BlobMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
     BucketForbidden: HTTPStatus.FORBIDDEN,
@@ -128,6 +131,8 @@ def _shield_error(error: ShieldError) -> Response:
     response = _answer(status, error.code, str(error), faults)
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = 'Bearer realm="Deepfake Shield"'
+    if isinstance(error, RateLimited):
+        response.headers["Retry-After"] = str(math.ceil(error.seconds))
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         seconds = BACKLOG_SECONDS if isinstance(error, BacklogFull) else RETRY_AFTER_SECONDS
         response.headers["Retry-After"] = str(seconds)

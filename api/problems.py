@@ -41,4 +41,4 @@ def problem(*statuses: int) -> dict[str | int | HTTPStatus, Any]:
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
-PROBLEMS = problem(401, 403, 500, 503)  # any route that needs a key
+PROBLEMS = problem(401, 403, 429, 500, 503)  # any route that needs a key

@@ -14,7 +14,7 @@ from api.multipart import Part, read_parts
 from api.schemas import JobName, NewJob
 from api.sources import BOM, store_manifest, store_zip
 from api.stores import stores
-from shield import buckets, expansion, idempotency, jobs, uploads
+from shield import buckets, expansion, idempotency, jobs, quotas, uploads
 from shield.blobs import TooLarge
 from shield.errors import BucketForbidden, InvalidSubmission
 from shield.items import CustomId
@@ -103,8 +103,8 @@ def accept(submission: Submission, idempotency_key: str | None = None) -> Accept
 def make_once(make: Callable[[Session], Job], asked: str, idempotency_key: str | None) -> Accepted:
     """The job that `make` makes, or the one that the key made before; `asked` is the fingerprint of the request.
 
-    Raises NotFound when that one was deleted, IdempotencyKeyReused, BacklogFull, StorageUnavailable, and what `make`
-    raises.
+    Raises NotFound when that one was deleted, IdempotencyKeyReused, BacklogFull, QuotaUsed, StorageUnavailable, and
+    what `make` raises.
     """
     held = stores()
     with held.database.write() as session:
@@ -112,6 +112,7 @@ def make_once(make: Callable[[Session], Job], asked: str, idempotency_key: str |
             return Accepted(jobs.get(session, account_id(), made), replayed=True)
         jobs.check_backlog(session, account_id(), held.settings.max_backlog_items)
         job = make(session)
+        quotas.check(session, account_id(), held.settings.max_items_per_day)
         if idempotency_key:
             idempotency.remember(session, idempotency_key, asked, job)
     held.poker.poke(job.id)

@@ -117,6 +117,7 @@ def running(
             "database_url": database_url,
             "redis_url": f"unix://{socket_path}",
             "port": port,
+            "rate_limit": "",
         }
         settings = Settings(_env_file=None, **given, **changes)
         supervisor.migrate(settings.database)

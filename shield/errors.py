@@ -18,6 +18,8 @@ ShieldError
 ├── ScopeMissing         403  the key, or the role, may not do this
 ├── StorageUnavailable   503  the database or the blob store cannot take the work: try again
 ├── BacklogFull          503  too many items wait already: try again later
+├── RateLimited          429  too many requests: wait
+├── QuotaUsed            429  the account has submitted as many images as it may today
 ├── BlobMissing          500  a stored object is gone
 ├── UploadUrlInvalid     403  the signature is not that of this upload's URL
 ├── UploadUrlExpired     403  the upload's URL can no longer be used
@@ -150,6 +152,22 @@ class BacklogFull(ShieldError):
     """More items wait than the installation lets wait; nothing was accepted."""
 
     code = "backlog_full"
+
+
+class RateLimited(ShieldError):
+    """More requests than the rate limit lets through; in `seconds` there is room again."""
+
+    code = "rate_limited"
+
+    def __init__(self, detail: str, seconds: float) -> None:
+        super().__init__(detail)
+        self.seconds = seconds
+
+
+class QuotaUsed(RateLimited):
+    """The account has submitted as many images within a day as it may; nothing was accepted."""
+
+    code = "quota_used"
 
 
 class BlobMissing(ShieldError):

@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+import limits
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shield.errors import SettingsError
@@ -35,6 +36,10 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
     api_threads: int = Field(32, ge=1, description="Requests that one API process serves at a time.")
 
+    proxies: int = Field(0, ge=0, description="Reverse proxies in front of the API, whose X-Forwarded-* are believed.")
+
+    rate_limit: str = Field("1200 per minute", description="Requests of one account. Empty: as many as it likes.")
+    max_items_per_day: int = Field(0, ge=0, description="Images that an account may submit in 24 hours. 0: no limit.")
     max_request_bytes: int = Field(512 * MIB, ge=1024, description="Largest request body; beyond it 413.")
     max_image_bytes: int = Field(32 * MIB, ge=1024, description="Largest encoded image, uploaded or fetched.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest image in pixels, read from its header.")
@@ -76,6 +81,13 @@ class Settings(BaseSettings):
 
     log_format: Literal["text", "json"] = Field("text", description="One line of text or of JSON an event.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_rate(cls, value: str) -> str:
+        if value:
+            limits.parse(value)
+        return value
 
     @property
     def database(self) -> str:

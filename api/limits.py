@@ -1,0 +1,100 @@
+"""Rate limits: how often an account may ask, and an address may try to sign in, over all API processes together.
+
+Requests are counted in Redis, in a moving window: at no time are there more in the window's length than the limit says.
+While Redis is away each process counts by itself, for a limit is no reason to refuse work. Answers tell where their
+account stands by the fields of draft-ietf-httpapi-ratelimit-headers-10.
+"""
+
+import logging
+import time
+
+from flask import Flask, Response, current_app, g, request
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage, RedisStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from shield.errors import RateLimited
+from shield.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SIGN_IN = parse("10 per minute")  # of one address
+ANSWER_SECONDS = 0.5  # that Redis may take to answer
+AWAY_SECONDS = 5.0  # that it is not asked again after it failed to
+
+
+class Limits:
+    """Counts requests by name and by who sends them."""
+
+    def __init__(self, redis_url: str, rate: str) -> None:
+        self.rate = parse(rate) if rate else None
+        self._alone = MovingWindowRateLimiter(MemoryStorage())
+        self._together: MovingWindowRateLimiter | None = None
+        self._errors: tuple[type[Exception], ...] = ()
+        self._away_until = 0.0  # time.monotonic
+        if redis_url:
+            storage = _storage(redis_url)
+            self._together = MovingWindowRateLimiter(storage)
+            errors = storage.base_exceptions
+            self._errors = errors if isinstance(errors, tuple) else (errors,)
+
+    def count(self, rate: RateLimitItem, *who: str) -> tuple[bool, int, float]:
+        """Count a request: whether it may go on, how many more may, and in how many seconds there is more room."""
+        if self._together is not None and time.monotonic() >= self._away_until:
+            try:
+                return _count(self._together, rate, who)
+            except self._errors as error:
+                log.warning("requests are counted by each process for %g s: %s", AWAY_SECONDS, error)
+                self._away_until = time.monotonic() + AWAY_SECONDS
+        return _count(self._alone, rate, who)
+
+
+def check_account(account_id: str) -> None:
+    """Count a request of this account. Raises RateLimited."""
+    limits = _limits()
+    if limits.rate is not None:
+        _check(limits, limits.rate, "account", account_id)
+
+
+def check_sign_in() -> None:
+    """Count a try to sign in from the request's address. Raises RateLimited."""
+    _check(_limits(), SIGN_IN, "sign-in", request.remote_addr or "unknown")
+
+
+def install(app: Flask, settings: Settings) -> None:
+    """Count by these settings, and tell with each answer where its account stands."""
+    app.extensions["limits"] = Limits(settings.redis_url, settings.rate_limit)
+    app.after_request(_add_fields)
+
+
+def _limits() -> Limits:
+    found: Limits = current_app.extensions["limits"]
+    return found
+
+
+def _check(limits: Limits, rate: RateLimitItem, name: str, who: str) -> None:
+    allowed, left, seconds = limits.count(rate, name, who)
+    g.rate_limit = (rate, left, seconds)
+    if not allowed:
+        raise RateLimited(f"more than {rate.amount} requests in {rate.get_expiry()} s: wait {seconds:.0f} s", seconds)
+
+
+def _add_fields(response: Response) -> Response:
+    if "rate_limit" in g:
+        rate, left, seconds = g.rate_limit
+        response.headers["RateLimit-Policy"] = f'"default";q={rate.amount};w={rate.get_expiry()}'
+        response.headers["RateLimit"] = f'"default";r={left};t={seconds:.0f}'
+    return response
+
+
+def _count(limiter: MovingWindowRateLimiter, rate: RateLimitItem, who: tuple[str, ...]) -> tuple[bool, int, float]:
+    allowed = limiter.hit(rate, *who)
+    reset_at, left = limiter.get_window_stats(rate, *who)
+    return allowed, left if allowed else 0, max(1.0, reset_at - time.time())
+
+
+def _storage(redis_url: str) -> RedisStorage:
+    url = redis_url.replace("unix://", "redis+unix://", 1) if redis_url.startswith("unix://") else redis_url
+    return RedisStorage(
+        url, key_prefix="shield:limits", socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS
+    )

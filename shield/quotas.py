@@ -1,0 +1,36 @@
+"""Quotas: how many images an account may submit within 24 hours."""
+
+from datetime import timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from shield.db import first_id, now
+from shield.errors import QuotaUsed
+from shield.models import Account, Job
+
+WINDOW = timedelta(hours=24)
+
+
+def check(session: Session, account_id: str, most: int) -> None:
+    """Raises QuotaUsed when the jobs of the last 24 hours hold more than `most` images; 0: as many as they like.
+
+    Asked in the transaction that writes a job, once it is written: so no two requests pass at once. What is deleted
+    counts until it is purged; a source counts with what it has become so far.
+    """
+    if not most:
+        return
+    session.execute(select(Account.id).where(Account.id == account_id).with_for_update())
+    moment = now(session)
+    used, first = session.execute(
+        select(func.coalesce(func.sum(Job.total), 0), func.min(Job.created_at)).where(
+            Job.account_id == account_id, Job.id >= first_id("job", moment - WINDOW)
+        )
+    ).one()
+    if used > most:
+        seconds = (first + WINDOW - moment).total_seconds()
+        raise QuotaUsed(
+            f"these would be {used:,} images of this account within 24 hours, and its quota is {most:,}: nothing was"
+            " accepted. Wait, or ask the operator for more",
+            max(1.0, seconds),
+        )
