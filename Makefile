@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types imports suite torch-suite train-smoke evaluate chaos bench-queue million ssrf webhook-storm lock clean \
+.PHONY: help demo up test lint types imports suite torch-suite train-smoke evaluate chaos bench-queue million ssrf fuzz bench-decode webhook-storm audit lock clean \
         .venv .venv-dev .venv-training require-python
 
 # Any Python 3.11 to 3.13 runs the system; training is for 3.11 alone. Another one: make demo PYTHON=/path/to/python3
@@ -75,8 +75,23 @@ million: .venv-dev ## send a manifest of a million lines through the whole syste
 ssrf: .venv-dev ## try to lead a request to this machine, in every way that we know, and print the bars
 	@$(DEV)/python -m benchmarks.ssrf
 
+# How many, from which seed, and where to write the page: make fuzz MUTANTS=100000 SEED=1 REPORT=docs/fuzz.md
+MUTANTS := 2000
+
+fuzz: .venv-dev ## damage images at random, have them scanned, and print the bars
+	@$(DEV)/python -m benchmarks.fuzz --mutants $(MUTANTS) --seed $(SEED) $(if $(REPORT),--out $(REPORT))
+
+bench-decode: .venv-dev ## measure what decoding in confined children costs, beside threads of the same process
+	@$(DEV)/python -m benchmarks.decoding
+
 webhook-storm: .venv-dev ## send 10,000 webhooks to receivers that fail, and time others beside dead ones
 	@$(DEV)/python -m benchmarks.webhook_storm
+
+audit: .venv-dev ## ask whether a locked dependency has a known hole, and write the bill of materials to var/sbom.json
+	@$(DEV)/python scripts/audit.py requirements/runtime.txt
+	@mkdir -p var
+	@$(DEV)/cyclonedx-py requirements requirements/runtime.txt --of JSON --sv 1.6 --validate -o var/sbom.json
+	@echo "bill of materials (CycloneDX): var/sbom.json"
 
 lock: .venv-dev ## resolve pyproject.toml's groups anew into requirements/*.txt, newest releases first
 	@for group in runtime dev training; do \

@@ -13,7 +13,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from shield import models, retention
-from shield.items import CLEAN, ItemSource, S3Prefix
+from shield.items import CLEAN, ItemSource, S3Prefix, either
 from shield.states import ItemState, JobState, Verdict
 
 PAGE_LIMIT = 100  # most rows on one page
@@ -30,11 +30,12 @@ class NewJob(BaseModel):
     """A job of images that are named one by one, or of every object under an S3 prefix."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"oneOf": [{"required": ["items"]}, {"required": ["prefix"]}]}
+        extra="forbid",
+        json_schema_extra={"oneOf": [either("items", "array", "prefix"), either("prefix", "string", "items")]},
     )
 
     name: JobName = Field("", description="For people; need not be unique.")
-    items: list[ItemSource] | None = Field(None, description="In the order in which results are listed.")
+    items: list[ItemSource] | None = Field(None, min_length=1, description="In the order in which results are listed.")
     prefix: S3Prefix | None = Field(
         None, examples=["s3://bucket/photos/"], description="Where this account has a grant."
     )

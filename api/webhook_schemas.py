@@ -3,12 +3,12 @@
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.schemas import PAGE_LIMIT
 from shield import models
-from shield.items import CLEAN
+from shield.items import CLEAN, either
 from shield.states import DeliveryState, DisabledReason, EventType, NoticeCode, Trigger
 
 ENDPOINT_ID = r"^whk_[0-9a-f]{27}$"
@@ -16,6 +16,11 @@ DELIVERY_ID = r"^dlv_[0-9a-f]{27}$"
 NOTICE_ID = r"^ntc_[0-9a-f]{27}$"
 EVENT_ID = r"^evt_[0-9a-f]{27}$"
 
+# What can be subscribed to: nothing subscribes to a test.
+Subscribed = Annotated[
+    EventType,
+    WithJsonSchema({"type": "string", "enum": [str(kind) for kind in EventType if kind != EventType.ENDPOINT_TEST]}),
+]
 Description = Annotated[str, StringConstraints(max_length=200, pattern=CLEAN)]
 Secret = Annotated[str, StringConstraints(max_length=200)]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
@@ -43,7 +48,7 @@ class NewWebhook(_Body):
     """A URL, and what is to be sent there."""
 
     url: Url = Field(examples=["https://acme.example/hooks/shield"], description="https, and of the public internet.")
-    events: list[EventType] = Field(default_factory=_events, min_length=1, description=f"{EVENTS} Absent: all.")
+    events: list[Subscribed] = Field(default_factory=_events, min_length=1, description=f"{EVENTS} Absent: all.")
     description: Description = Field("", description="For people.")
     secret: Secret | None = Field(None, description=SECRET)
 
@@ -57,7 +62,7 @@ class WebhookChange(_Body):
     """What is to be different; what is absent stays."""
 
     url: Url | None = None
-    events: list[EventType] | None = Field(None, min_length=1, description=EVENTS)
+    events: list[Subscribed] | None = Field(None, min_length=1, description=EVENTS)
     description: Description | None = None
 
     @model_validator(mode="after")
@@ -81,7 +86,8 @@ class Replay(_Body):
     """One event by its id, or those of a time range."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"oneOf": [{"required": ["event_id"]}, {"required": ["since"]}]}
+        extra="forbid",
+        json_schema_extra={"oneOf": [either("event_id", "string", "since"), either("since", "string", "event_id")]},
     )
 
     event_id: str | None = Field(None, pattern=EVENT_ID)

@@ -14,6 +14,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from shield.buckets import is_s3, parse_s3_prefix, parse_s3_url
@@ -23,6 +24,9 @@ from shield.jobs import NewItem
 CLEAN = r"^[^\x00]*$"  # PostgreSQL keeps no NUL in a text
 UPLOAD_ID = r"^upl_[0-9a-f]{27}$"
 URL_LENGTH = 4096
+# As far as a pattern can say it: what a bucket is called, and that no segment of a key is . or ..
+S3_PLACE = r"^[sS]3://(?![^/]*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+S3_KEY = r"/(?!(.*/)?\.{1,2}(/|$))[^\x00-\x1f\x7f]"
 LINE_BYTES = 64 * 1024  # longest line of a manifest
 ONE_SOURCE = "give an item either a url or an upload"
 
@@ -59,22 +63,36 @@ Url = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "format": "uri",
-            "pattern": "^([hH][tT][tT][pP][sS]?|[sS]3)://",
+            "anyOf": [
+                {"format": "uri", "pattern": "^[hH][tT][tT][pP][sS]?://[A-Za-z0-9]"},
+                {"pattern": f"{S3_PLACE}{S3_KEY}+$"},
+            ],
             "maxLength": URL_LENGTH,
         }
     ),
 ]
-S3Prefix = Annotated[str, StringConstraints(max_length=URL_LENGTH, pattern=CLEAN), AfterValidator(_check_prefix)]
+S3Prefix = Annotated[
+    str,
+    StringConstraints(max_length=URL_LENGTH, pattern=CLEAN),
+    AfterValidator(_check_prefix),
+    WithJsonSchema({"type": "string", "pattern": f"{S3_PLACE}({S3_KEY}*)?$", "maxLength": URL_LENGTH}),
+]
 UploadId = Annotated[str, StringConstraints(pattern=UPLOAD_ID)]
 CustomId = Annotated[str, StringConstraints(max_length=1024, pattern=CLEAN)]
+
+
+def either(one: str, kind: str, other: str) -> JsonDict:
+    """How JSON Schema says that one of two properties is given, of this type, and the other is not, or is null."""
+    given: JsonDict = {one: {"type": kind}, other: {"type": "null"}}
+    return {"required": [one], "properties": given}
 
 
 class ItemSource(BaseModel):
     """An image: its URL or the id of its upload, one of the two, and what you call it."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"oneOf": [{"required": ["url"]}, {"required": ["upload"]}]}
+        extra="forbid",
+        json_schema_extra={"oneOf": [either("url", "string", "upload"), either("upload", "string", "url")]},
     )
 
     url: Url | None = Field(

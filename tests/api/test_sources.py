@@ -215,7 +215,8 @@ def test_a_prefix_without_a_grant_is_forbidden(house: House, prefix: str) -> Non
         ({"prefix": "s3://photos/" + "x" * 1025}, "/prefix"),
         ({"prefix": "s3://photos/\0"}, "/prefix"),
         ({"prefix": 7}, "/prefix"),
-        ({"prefix": "s3://photos/", "items": []}, ""),
+        ({"prefix": "s3://photos/", "items": []}, "/items"),
+        ({"prefix": "s3://photos/", "items": [{"url": "https://example.org/a.jpg"}]}, ""),
         ({"prefix": None}, ""),
     ],
 )

@@ -1,0 +1,82 @@
+"""The API against its own OpenAPI document: requests that nobody would think of, one by one and in sequences."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import Case, CheckContext, Response
+from schemathesis.core.result import Ok
+from schemathesis.generation.stateful.state_machine import APIStateMachine
+from schemathesis.schemas import BaseSchema
+from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
+
+from tests.api.conftest import House, face
+
+# Every request here carries a good key: who has none is for test_auth. The other one knows no request that is well
+# formed and cannot be done, as a job of an upload that is not there; `never_called_invalid` knows it.
+NOT_ASKED = [ignored_auth, positive_data_acceptance]
+
+
+def never_called_invalid(_: CheckContext, response: Response, case: "Case[Any]") -> None:
+    """What the document allows is not refused as malformed."""
+    if case.meta is not None and case.meta.generation.mode.is_positive and response.status_code in (400, 422):
+        assert response.json()["code"] not in ("invalid_request", "malformed_body", "bad_request"), response.text
+
+
+def unhurried(examples: int, steps: int = 1) -> settings:
+    """As many examples, always the same ones, on a machine of any speed."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@pytest.fixture
+def served(build: Callable[..., House]) -> House:
+    """An account with a job that ended, and no limit to how often it asks."""
+    house = build(rate_limit="")
+    house.submit(2)
+    house.scan_all(face(0.9))
+    return house
+
+
+@pytest.fixture
+def schema(served: House) -> BaseSchema:
+    return schemathesis.openapi.from_wsgi("/openapi.json", served.app)
+
+
+def test_every_answer_is_one_that_the_document_promises(schema: BaseSchema, served: House) -> None:
+    for found in schema.get_all_operations():
+        assert isinstance(found, Ok)
+
+        @unhurried(20)
+        @given(case=found.ok().as_strategy())
+        def check(case: "Case[Any]") -> None:
+            case.call_and_validate(
+                headers=served.bearer, additional_checks=[never_called_invalid], excluded_checks=NOT_ASKED
+            )
+
+        check()
+
+
+def test_no_sequence_of_requests_leads_to_an_answer_that_was_not_promised(schema: BaseSchema, served: House) -> None:
+    machine: type[APIStateMachine] = schema.as_state_machine()
+
+    class Sequences(machine):  # type: ignore[misc, valid-type]
+        def get_call_kwargs(self, _: "Case[Any]") -> dict[str, Any]:
+            return {"headers": served.bearer}
+
+        def validate_response(self, response: Response, case: "Case[Any]", **_: Any) -> None:
+            case.validate_response(
+                response,
+                additional_checks=[never_called_invalid],
+                excluded_checks=NOT_ASKED,
+                recorder=getattr(self, "recorder", None),
+            )
+
+    Sequences.run(settings=unhurried(40, steps=8))
