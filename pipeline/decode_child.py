@@ -1,32 +1,42 @@
-"""The child process of `pipeline.images`: decodes one image after the other, within hard limits.
+"""The child process of `pipeline.images`: decodes one image after the other, confined.
 
-It speaks over the socket that is its standard input: a JSON head and a body, each behind its length in 8 bytes. In goes
-{"format"} and the file, out comes {"width", "height"} and RGB bytes, or {"code", "detail"} and nothing. Pillow alone
-touches the bytes here, with one format's plugin at a time.
+It speaks over the socket that is its standard input, and says nothing there but numbers. First one byte: whether its
+system calls are filtered. Then in goes a REQUEST and the image file; out comes an ANSWER, with upright RGB in memory
+shared with the parent where it is "decoded". Pillow alone touches the bytes here, with one format's plugin at a time.
 """
 
+import copy
 import io
-import json
-import resource
+import mmap
+import os
 import socket
 import struct
 import sys
 import warnings
-from typing import Any, Final
+from typing import Final, NoReturn
 
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
     JpegImagePlugin,
+    MpoImagePlugin,
     PngImagePlugin,
-    UnidentifiedImageError,
+    TiffImagePlugin,
     WebPImagePlugin,
 )
 
-LENGTH: Final = struct.Struct(">Q")
-# Imported ahead of the limits, and named so that no other plugin ever is.
+from pipeline.confine import confine, grant_processor_time
+
+REQUEST: Final = struct.Struct(">4sI")  # format, bytes of the image file
+ANSWER: Final = struct.Struct(">BII")  # index into OUTCOMES; width and height in pixels
+OUTCOMES: Final = ("decoded", "truncated", "too_many_pixels", "too_large", "decode_failed")
+
+# Imported ahead, for nothing can be imported once confined. MPO is a JPEG with a second picture behind it, as some
+# cameras make them; the plugin for TIFF reads EXIF; that for GIF copies palettes.
 PLUGINS: Final = (BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
+HELPERS: Final = (copy, MpoImagePlugin, TiffImagePlugin)
+STRIP_PIXELS: Final = 2**18  # turned into RGB at a time: a megabyte, which stays in the processor's cache
 ORIENTATION: Final = 0x0112
 TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,13 +50,19 @@ TURNS: Final = {
 
 
 class RefusedError(Exception):
-    """A (code, detail) pair for the parent; the codes are those of `pipeline.results.ErrorCode`."""
+    """One of OUTCOMES but the first, and the width and height that a header announced, where they are the reason."""
+
+    def __init__(self, outcome: str, width: int = 0, height: int = 0) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+        self.size = (width, height)
 
 
-def upright_rgb(content: bytes, name: str, max_pixels: int) -> Image.Image:
-    """The first frame of an image as upright 8-bit RGB; transparency lies on white.
+def decode(content: bytes | bytearray, name: str, max_pixels: int, room: mmap.mmap) -> tuple[int, int]:
+    """Decode the first frame of an image as upright 8-bit RGB into `room`; its width and height.
 
-    `name` is the format that the first bytes told. Raises RefusedError.
+    `name` is the format that the first bytes told; `room` holds `max_pixels`. Transparency lies on white. Raises
+    RefusedError.
     """
     try:
         _refuse_size(_webp_size(content) if name == "WEBP" else (0, 0), max_pixels)
@@ -55,26 +71,24 @@ def upright_rgb(content: bytes, name: str, max_pixels: int) -> Image.Image:
             image.load()
             _refuse_size(image.size, max_pixels)  # a GIF's frame may be larger than its header said
             turn = TURNS.get(_orientation(image))
-            rgb = _to_rgb(image)
-            return rgb.transpose(turn) if turn is not None else rgb
+            upright = image if turn is None else image.transpose(turn)
+            _write_rgb(upright, room)
+            return upright.size
     except MemoryError as error:
-        raise RefusedError("too_large", "decoding needs more memory than an image may take") from error
+        raise RefusedError("too_large") from error
     except RefusedError:
         raise
     except Exception as error:
-        if _is_cut_short(content, name):
-            raise RefusedError("truncated", f"the {name} file ends before the image does") from error
-        reason = "its header makes no sense" if isinstance(error, UnidentifiedImageError) else str(error)[:200]
-        raise RefusedError("decode_failed", f"the {name} file is corrupt: {reason}") from error
+        raise RefusedError("truncated" if _is_cut_short(content, name) else "decode_failed") from error
 
 
 def _refuse_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise RefusedError("too_many_pixels", f"{width} x {height} pixels are more than the limit of {max_pixels}")
+        raise RefusedError("too_many_pixels", width, height)
 
 
-def _webp_size(content: bytes) -> tuple[int, int]:
+def _webp_size(content: bytes | bytearray) -> tuple[int, int]:
     """Width and height as the header gives them: Pillow makes room for the whole canvas when it opens the file."""
     kind, body = content[12:16], content[20:30]
     if len(body) < 10:
@@ -94,6 +108,15 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def _write_rgb(image: Image.Image, room: mmap.mmap) -> None:
+    """Fill `room` with the image's pixels as RGB bytes, in strips, so that no second whole image is ever held."""
+    room.seek(0)
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        room.write(_to_rgb(strip).tobytes())
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):  # 16-bit grey
         return image.point(lambda value: value / 256).convert("L").convert("RGB")
@@ -104,7 +127,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _is_cut_short(content: bytes, name: str) -> bool:
+def _is_cut_short(content: bytes | bytearray, name: str) -> bool:
     """Whether the container's own end is missing: tells a truncated file from a corrupt one."""
     tail = content[-64:]
     match name:
@@ -120,76 +143,40 @@ def _is_cut_short(content: bytes, name: str) -> bool:
             return int.from_bytes(content[2:6], "little") > len(content)
 
 
-def _read(line: socket.socket) -> bytes:
-    with line.makefile("rb", buffering=0) as stream:
-        (length,) = LENGTH.unpack(_read_exactly(stream, LENGTH.size))
-        return bytes(_read_exactly(stream, length))
-
-
-def _read_exactly(stream: Any, length: int) -> bytearray:
+def _receive(line: socket.socket) -> tuple[str, bytearray]:
+    """The format and the image file of the next request."""
+    head = line.recv(REQUEST.size, socket.MSG_WAITALL)
+    if len(head) < REQUEST.size:
+        sys.exit(0)  # the parent has gone
+    name, length = REQUEST.unpack(head)
     content = bytearray(length)
     rest = memoryview(content)
     while rest:
-        count = stream.readinto(rest)
+        count = line.recv_into(rest)
         if not count:
-            sys.exit(0)  # the parent has gone
+            sys.exit(0)
         rest = rest[count:]
-    return content
+    return name.rstrip(b"\0").decode(), content
 
 
-def _answer(line: socket.socket, head: dict[str, Any], body: bytes = b"") -> None:
-    packed = json.dumps(head).encode()
-    line.sendall(LENGTH.pack(len(packed)) + packed + LENGTH.pack(len(body)))
-    line.sendall(body)
-
-
-def _confine(memory_bytes: int) -> None:
-    """No files, no core dumps, a ceiling on memory and descriptors: for the rest of this process's life."""
-    bounds = {
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_NOFILE: 32,
-        resource.RLIMIT_AS: memory_bytes,
-    }
-    for kind, wanted in bounds.items():
-        _, hard = resource.getrlimit(kind)
-        bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        try:
-            resource.setrlimit(kind, (bound, bound))
-        except (ValueError, OSError):
-            # macOS refuses RLIMIT_AS; there the pixel cap alone bounds memory.
-            if sys.platform != "darwin" or kind != resource.RLIMIT_AS:
-                raise
-
-
-def _grant_processor_time(seconds: int) -> None:
-    """Let this process use `seconds` more of CPU time; beyond that the kernel ends it with SIGXCPU."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + seconds + 1, hard))
-
-
-def main(limits: dict[str, Any]) -> None:
-    """Answer images until the parent closes the socket."""
+def main(parent: int, shared: int, memory_bytes: int, cpu_seconds: int, max_pixels: int) -> NoReturn:
+    """Answer images until the parent closes the socket. `shared` is a descriptor with room for `max_pixels`."""
     warnings.simplefilter("ignore")
     Image.MAX_IMAGE_PIXELS = None  # our own limit comes first, and is an error rather than a warning
-    _confine(limits["memory_bytes"])
+    Image.preinit()
+    room = mmap.mmap(shared, 3 * max_pixels)
+    os.close(shared)
     line = socket.socket(fileno=sys.stdin.fileno())
+    line.sendall(bytes([confine(parent, memory_bytes)]))
     while True:
-        head = json.loads(_read(line))
-        content = _read(line)
-        _grant_processor_time(limits["cpu_seconds"])
+        name, content = _receive(line)
+        grant_processor_time(cpu_seconds)
         try:
-            image = upright_rgb(content, head["format"], limits["max_pixels"])
-            body = image.tobytes()
+            outcome, size = "decoded", decode(content, name, max_pixels, room)
         except RefusedError as error:
-            code, detail = error.args
-            _answer(line, {"code": code, "detail": detail})
-        except MemoryError:
-            _answer(line, {"code": "too_large", "detail": "decoding needs more memory than an image may take"})
-        else:
-            _answer(line, {"width": image.width, "height": image.height}, body)
+            outcome, size = error.outcome, error.size
+        line.sendall(ANSWER.pack(OUTCOMES.index(outcome), *size))
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    main(*(int(argument) for argument in sys.argv[1:]))

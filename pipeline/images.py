@@ -1,37 +1,46 @@
 """Guarded decoding: bytes that anybody may have sent become 8-bit RGB pixels, or an ImageError with a stable code.
 
 What the first bytes tell is checked here; decoding itself happens in a child process (`pipeline.decode_child`) that has
-an empty environment and hard limits on memory, CPU time, files and descriptors. A picture that kills the child costs
-its own scan and nothing else: the next one gets a new child.
+an empty environment and can do nothing but compute (`pipeline.confine`). A picture that kills the child costs its own
+scan and nothing else: the next one gets a new child. Hostile bytes might take the child over, so nothing that it says
+is believed: it answers in three numbers, and pixels come through shared memory whose size is ours to set.
 """
 
-import json
+import fcntl
+import logging
+import mmap
 import os
 import queue
 import signal
 import socket
-import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.decode_child import ANSWER, OUTCOMES, REQUEST
 from pipeline.results import ErrorCode
+
+log = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-LENGTH: Final = struct.Struct(">Q")
-LARGE_BYTES: Final = 50_000_000  # decoded: about 17 million pixels
+START_SECONDS: Final = 60.0  # a child's imports take a tenth of a second, on a machine that is not overloaded
+
+KEPT_BYTES: Final = 16_000_000  # of shared memory, for the next image: new pages cost more than copying them out
+# The one environment of a child: glibc keeps what it frees for the next image, rather than give it back at once.
+MALLOC: Final = {"MALLOC_TRIM_THRESHOLD_": str(128 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20)}
 
 # The formats whose decoders see daily use and care. Everything else is refused by name.
 ALLOWED: Final = {
@@ -56,6 +65,12 @@ KNOWN: Final = {
     b"<svg": "SVG",
     b"%PDF": "PDF",
 }
+DETAILS: Final = {
+    ErrorCode.TRUNCATED: "the {format} file ends before the image does",
+    ErrorCode.TOO_MANY_PIXELS: "{width} x {height} pixels are more than the limit of {limits.max_pixels}",
+    ErrorCode.TOO_LARGE: "decoding needs more memory than an image may take",
+    ErrorCode.DECODE_FAILED: "the {format} file is damaged",
+}
 HEIF_BRANDS: Final = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 
 
@@ -70,13 +85,16 @@ class ImageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What one decode may cost. `seconds` is wall-clock time, `cpu_seconds` the child's processor time."""
+    """What one decode may cost. `seconds` is wall-clock time, `cpu_seconds` the child's processor time.
+
+    `memory_bytes` is the child's address space, libraries and shared memory included.
+    """
 
     max_bytes: int = 64 * 2**20
     max_pixels: int = 50_000_000
-    seconds: float = 20.0
-    cpu_seconds: int = 15
-    memory_bytes: int = 2 * 2**30
+    seconds: float = 9.0
+    cpu_seconds: int = 8
+    memory_bytes: int = 3 * 2**29
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +128,17 @@ def sniff(content: bytes) -> str:
 
 
 class Decoder:
-    """One child process that decodes images, one after the other. Not for use by two threads at once."""
+    """One child process that decodes images, one after the other. Not for use by two threads at once.
+
+    On Linux a child dies with the thread that started it: `start`, or else the first `decode`.
+    """
 
     def __init__(self, limits: DecodeLimits | None = None) -> None:
         self.limits = limits or DecodeLimits()
         self._owner = 0
         self._child: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
+        self._room: mmap.mmap | None = None
 
     @property
     def pid(self) -> int | None:
@@ -124,27 +146,42 @@ class Decoder:
         return self._child.pid if self._child else None
 
     def start(self) -> None:
-        """Start the child ahead of the first image; does nothing while one is running."""
+        """Start the child ahead of the first image; does nothing while one is running.
+
+        Raises OSError when there can be none.
+        """
         if self._child and self._owner == os.getpid() and self._child.poll() is None:
             return
         self.close()
+        room = _shared_memory(3 * self.limits.max_pixels)
+        limits = (self.limits.memory_bytes, self.limits.cpu_seconds, self.limits.max_pixels)
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, os.fdopen(room):
+            self._room = mmap.mmap(room, 3 * self.limits.max_pixels)
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.decode_child", json.dumps(asdict(self.limits))],
+                [sys.executable, "-B", "-m", "pipeline.decode_child", *map(str, (os.getpid(), room, *limits))],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                pass_fds=(room,),
                 cwd=ROOT,
-                env={"PYTHONDONTWRITEBYTECODE": "1"},  # none of the parent's secrets
+                env=MALLOC,  # none of the parent's secrets
+                start_new_session=True,  # a terminal's Ctrl-C is for the parent
             )
         self._line = ours
         self._owner = os.getpid()
+        try:
+            filtered = self._read_exactly(1, time.monotonic() + START_SECONDS)[0]
+        except (OSError, EOFError) as error:
+            self.close()
+            raise OSError(f"the decoder does not start: {error}") from error
+        if not filtered:
+            log.warning("decoding without a filter for system calls, which this machine has not: see docs/decoding.md")
 
     def close(self) -> None:
         """End the child. The next image would start another."""
         child, line = self._child, self._line
-        self._child = self._line = None
+        self._child = self._line = self._room = None
         if line:
             line.close()
         if child and self._owner == os.getpid():  # after a fork the child is still the parent process's
@@ -159,50 +196,57 @@ class Decoder:
             raise ImageError(ErrorCode.TOO_LARGE, detail)
         self.start()
         try:
-            head, body = self._ask(name, content)
+            outcome, width, height = self._ask(name, content)
         except TimeoutError as error:
             self.close()
             detail = f"decoding took more than {self.limits.seconds:g} s"
             raise ImageError(ErrorCode.DECODE_TIMEOUT, detail) from error
-        except (OSError, EOFError) as error:
+        except (ConnectionError, EOFError) as error:
             raise self._bury() from error
         except BaseException:
             self.close()  # an answer half read would be taken for the next image's
             raise
-        if "code" in head:
-            raise ImageError(ErrorCode(head["code"]), head["detail"])
-        if len(body) > LARGE_BYTES:
-            self.close()  # the child would keep what this image took; the next one starts another
-        return Decoded(np.frombuffer(body, np.uint8).reshape(head["height"], head["width"], 3), name)
+        if outcome == "decoded":
+            return Decoded(self._pixels(width, height), name)
+        code = ErrorCode(outcome)
+        facts = {"format": name, "width": width, "height": height, "limits": self.limits}
+        raise ImageError(code, DETAILS[code].format(**facts))
 
-    def _ask(self, name: str, content: bytes) -> tuple[dict[str, Any], bytearray]:
-        """Send one image, read one answer: each is a JSON head and a body, both behind their length in 8 bytes."""
+    def _pixels(self, width: int, height: int) -> Pixels:
+        """A copy of what the child has decoded: uint8 [height, width, 3]."""
+        assert self._room is not None  # noqa: S101 - start() has made it
+        count = 3 * width * height
+        pixels = np.frombuffer(self._room, np.uint8, count).reshape(height, width, 3).copy()
+        if count > KEPT_BYTES and sys.platform == "linux":
+            self._room.madvise(mmap.MADV_REMOVE)
+        return pixels
+
+    def _ask(self, name: str, content: bytes) -> tuple[str, int, int]:
+        """Send one image; the outcome, and the width and height of what lies decoded in the shared memory.
+
+        Raises TimeoutError, ConnectionError, EOFError.
+        """
         assert self._line is not None  # noqa: S101 - start() has just made it
         deadline = time.monotonic() + self.limits.seconds
-        head = json.dumps({"format": name}).encode()
-        for part in (LENGTH.pack(len(head)), head, LENGTH.pack(len(content)), content):
-            self._line.settimeout(max(deadline - time.monotonic(), 1e-3))
-            self._line.sendall(part)
-        answer = json.loads(self._read(deadline))
-        return answer, self._read(deadline)
+        self._line.settimeout(self.limits.seconds)
+        self._line.sendall(REQUEST.pack(name.encode(), len(content)) + content)
+        index, width, height = ANSWER.unpack(self._read_exactly(ANSWER.size, deadline))
+        if index >= len(OUTCOMES):
+            raise EOFError("the answer is none")
+        outcome = OUTCOMES[index]
+        if outcome == "decoded" and not 0 < width * height <= self.limits.max_pixels:
+            raise EOFError("the answer is of a size that was not asked for")
+        return outcome, width, height
 
-    def _read(self, deadline: float) -> bytearray:
-        (length,) = LENGTH.unpack(self._read_exactly(LENGTH.size, deadline))
-        # The child is the process that hostile bytes might take over: believe nothing beyond what is possible.
-        if length > 3 * self.limits.max_pixels + 2**16:
-            raise EOFError("the answer is longer than any image")
-        return self._read_exactly(length, deadline)
-
-    def _read_exactly(self, length: int, deadline: float) -> bytearray:
+    def _read_exactly(self, length: int, deadline: float) -> bytes:
         assert self._line is not None  # noqa: S101 - start() has made it
-        content = bytearray(length)
-        rest = memoryview(content)
-        while rest:
+        content = b""
+        while len(content) < length:
             self._line.settimeout(max(deadline - time.monotonic(), 1e-3))
-            count = self._line.recv_into(rest)
-            if not count:
+            part = self._line.recv(length - len(content))
+            if not part:
                 raise EOFError("the child has gone")
-            rest = rest[count:]
+            content += part
         return content
 
     def _bury(self) -> ImageError:
@@ -229,25 +273,31 @@ class Decoder:
 
 
 class DecoderPool:
-    """Several decoders at work side by side; what comes out keeps the order of what went in."""
+    """Several decoders at work side by side; what comes out keeps the order of what went in.
+
+    It belongs to the process that made it. Its threads live as long as it does, for the children die with them.
+    """
 
     def __init__(self, size: int, limits: DecodeLimits | None = None) -> None:
+        """Start `size` children. Raises OSError when there can be none."""
         self._size = size
         self._decoders = [Decoder(limits) for _ in range(size)]
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix="decode")
         self._idle: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
         for decoder in self._decoders:
             self._idle.put(decoder)
+        for started in [self._threads.submit(decoder.start) for decoder in self._decoders]:
+            started.result()
 
     def decode_all(self, contents: Iterable[bytes]) -> Iterator[Decoded | ImageError]:
         """One answer for each image, in order; no more than the pool's size are decoded ahead of the reader."""
         ahead: deque[Future[Decoded | ImageError]] = deque()
-        with ThreadPoolExecutor(self._size, thread_name_prefix="decode") as threads:
-            for content in contents:
-                if len(ahead) >= self._size:
-                    yield ahead.popleft().result()
-                ahead.append(threads.submit(self._decode, content))
-            while ahead:
+        for content in contents:
+            if len(ahead) >= self._size:
                 yield ahead.popleft().result()
+            ahead.append(self._threads.submit(self._decode, content))
+        while ahead:
+            yield ahead.popleft().result()
 
     def _decode(self, content: bytes) -> Decoded | ImageError:
         decoder = self._idle.get()
@@ -262,3 +312,19 @@ class DecoderPool:
         """End all children."""
         for decoder in self._decoders:
             decoder.close()
+        self._threads.shutdown()
+
+
+def _shared_memory(size: int) -> int:
+    """A descriptor of `size` bytes, of which those that are written take memory.
+
+    On Linux it cannot be made shorter: reading what a child has cut off would kill this process.
+    """
+    if sys.platform != "linux":
+        with tempfile.TemporaryFile() as file:
+            file.truncate(size)
+            return os.dup(file.fileno())
+    descriptor = os.memfd_create("pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, size)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return descriptor

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.decode_child import ANSWER, OUTCOMES
 from pipeline.images import DecodeLimits, Decoder, DecoderPool, ImageError
 from pipeline.results import ErrorCode
 from tests.pipeline.photos import encoded, little_photo, png_header
@@ -93,11 +95,19 @@ def test_a_single_pixel_is_an_image(decoder: Decoder) -> None:
     assert decoder.decode(encoded(Image.new("RGB", (1, 1)), "PNG")).pixels.shape == (1, 1, 3)
 
 
-def test_a_large_image_costs_its_child_whose_memory_would_stay_taken(decoder: Decoder) -> None:
-    decoder.decode(encoded(Image.new("RGB", (64, 64)), "PNG"))
-    assert decoder.pid is not None
-    assert decoder.decode(encoded(Image.new("RGB", (5000, 4000)), "PNG")).pixels.shape == (4000, 5000, 3)
-    assert decoder.pid is None
+@linux_only
+def test_what_a_large_image_took_is_given_back(decoder: Decoder) -> None:
+    assert decoder.decode(encoded(Image.new("RGB", (7000, 7000)), "PNG")).pixels.shape == (7000, 7000, 3)
+    status = Path(f"/proc/{decoder.pid}/status").read_text()
+    resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+    assert resident < 100_000  # kB; the image alone is 196,000
+
+
+def test_a_camera_s_jpeg_with_a_second_picture_behind_it_is_a_jpeg(decoder: Decoder) -> None:
+    red, blue = Image.new("RGB", (16, 16), "red"), Image.new("RGB", (16, 16), "blue")
+    decoded = decoder.decode(encoded(red, "MPO", save_all=True, append_images=[blue]))
+    assert decoded.format == "JPEG"
+    assert (np.abs(decoded.pixels.astype(int) - [255, 0, 0]) < 12).all()
 
 
 def test_nothing_is_empty(decoder: Decoder) -> None:
@@ -176,15 +186,18 @@ def test_a_decoder_killed_while_idle_is_replaced_unseen(decoder: Decoder) -> Non
     assert decoder.pid != first.pid
 
 
-def test_a_decoder_killed_in_mid_decode_costs_that_image_alone(decoder: Decoder) -> None:
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT"])
+def test_a_decoder_that_dies_in_mid_decode_costs_that_image_alone(decoder: Decoder, name: str) -> None:
     content = encoded(little_photo(), "PNG")
     decoder.decode(content)
     child = decoder.pid
     assert child is not None
     os.kill(child, signal.SIGSTOP)  # it takes the image and never answers
-    killer = threading.Timer(0.2, os.kill, (child, signal.SIGKILL))
+    killer = threading.Timer(0.2, _end_by, (child, signal.Signals[name]))
     killer.start()
-    assert code_of(decoder, content) is ErrorCode.DECODER_CRASHED
+    with pytest.raises(ImageError, match=f"ended by {name}") as caught:
+        decoder.decode(content)
+    assert caught.value.code is ErrorCode.DECODER_CRASHED
     killer.join()
     assert decoder.decode(content).pixels.shape == (32, 48, 3)
 
@@ -210,31 +223,47 @@ def test_a_decoder_past_its_processor_time_is_a_timeout(decoder: Decoder) -> Non
     child = decoder.pid
     assert child is not None
     os.kill(child, signal.SIGSTOP)  # it takes the image and never answers
-    killer = threading.Timer(0.2, _end_by_processor_time, (child,))
+    killer = threading.Timer(0.2, _end_by, (child, signal.SIGXCPU))
     killer.start()
     assert code_of(decoder, content) is ErrorCode.DECODE_TIMEOUT
     killer.join()
     assert decoder.decode(content).pixels.shape == (32, 48, 3)
 
 
-def _end_by_processor_time(child: int) -> None:
-    os.kill(child, signal.SIGXCPU)  # what the kernel sends at RLIMIT_CPU; pending until the child goes on
+def _end_by(child: int, number: signal.Signals) -> None:
+    os.kill(child, number)  # SIGXCPU is what the kernel sends at RLIMIT_CPU; pending until the child goes on
     os.kill(child, signal.SIGCONT)
 
 
-@linux_only
-def test_the_child_lives_within_limits_and_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SHIELD_SECRET_KEY", "for no eyes but ours")
-    with Decoder(DecodeLimits(memory_bytes=2**30)) as decoder:
-        decoder.decode(encoded(little_photo(), "PNG"))
-        facts = Path(f"/proc/{decoder.pid}")
-        assert b"SHIELD_SECRET_KEY" not in (facts / "environ").read_bytes()
-        limits = (facts / "limits").read_text()
-    soft = {line[:25].strip(): line[25:].split()[0] for line in limits.splitlines()}
-    assert soft["Max address space"] == str(2**30)
-    assert soft["Max core file size"] == soft["Max file size"] == "0"
-    assert soft["Max open files"] == "32"
-    assert 0 < int(soft["Max cpu time"]) <= 20
+ANSWERS = {
+    "an outcome that is none": ANSWER.pack(len(OUTCOMES), 1, 1),
+    "more pixels than the limit": ANSWER.pack(0, 65_000, 65_000),
+    "no pixels": ANSWER.pack(0, 0, 7),
+    "half an answer": ANSWER.pack(0, 1, 1)[:4],
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_a_child_that_was_taken_over_is_not_believed(decoder: Decoder, answer: bytes) -> None:
+    content = encoded(little_photo(), "PNG")
+    decoder.decode(content)
+    child, line = decoder.pid, decoder._line
+    assert line is not None
+    ours, theirs = socket.socketpair()
+    decoder._line = ours
+    line.close()
+    with theirs:
+        theirs.sendall(answer)
+        theirs.shutdown(socket.SHUT_WR)
+        assert code_of(decoder, content) is ErrorCode.DECODER_CRASHED
+    assert decoder.decode(content).pixels.shape == (32, 48, 3)
+    assert decoder.pid != child
+
+
+def test_a_decoder_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(OSError, match="the decoder does not start: the child has gone"):
+        DecoderPool(1)
 
 
 def test_a_forked_process_gets_a_child_of_its_own(decoder: Decoder) -> None:
