@@ -94,7 +94,9 @@ def _count(limiter: MovingWindowRateLimiter, rate: RateLimitItem, who: tuple[str
 
 
 def _storage(redis_url: str) -> RedisStorage:
-    url = redis_url.replace("unix://", "redis+unix://", 1) if redis_url.startswith("unix://") else redis_url
+    scheme, _, rest = redis_url.partition("://")
+    unix = scheme in ("unix", "valkey+unix", "redis+unix")
+    url = f"redis+unix://{rest}" if unix else f"{scheme.replace('valkey', 'redis')}://{rest}"
     return RedisStorage(
         url, key_prefix="shield:limits", socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS
     )

@@ -3,10 +3,13 @@
 import signal
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sqlalchemy import update
 
 from shield.models import Chunk, Item, Job
+from shield.outbox import SCAN
+from shield.queue import celery_app
 from tests.worker.conftest import House, RedisServer, Workers, publish, stop, wait_until
 
 
@@ -33,6 +36,32 @@ def test_given_no_poll_when_messages_arrive_then_their_chunks_are_scanned(
     wait_until(lambda: house.ended(job))
     assert house.outcomes(job) == ["fake"] * 9
     wait_until(lambda: server.waiting("bulk") == 0)
+
+
+class Bomb:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_given_a_pickle_in_the_queue_then_it_is_refused_runs_nothing_and_the_worker_goes_on(
+    house: House, server: RedisServer, workers: Workers, tmp_path: Path
+) -> None:
+    server.start()
+    app = celery_app(server.url)
+    app.send_task(SCAN, args=[Bomb(tmp_path / "ran")], queue="interactive", serializer="pickle")
+    assert server.waiting("interactive") == 1
+    workers.start()
+    wait_until(lambda: server.waiting("interactive") == 0)
+    job = house.submit(b"face 1")
+    publish(house, server)
+    wait_until(lambda: house.ended(job))
+    assert "application/x-python-serialize" in workers.log()
+    assert not (tmp_path / "ran").exists()
 
 
 def test_given_no_redis_at_the_start_then_a_worker_scans_and_consumes_when_redis_comes(
