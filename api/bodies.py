@@ -16,5 +16,5 @@ def check_json() -> None:
     if request.content_length or request.is_json:
         try:
             request.get_json()
-        except BadRequest as error:
+        except (BadRequest, RecursionError) as error:  # the latter where it is too deep for the parser
             raise Malformed("the body is not JSON") from error

@@ -118,7 +118,7 @@ class Webhook(BaseModel):
     disabled_reason: DisabledReason | None = Field(description="Why it is sent nothing. Its notices say more.")
     disabled_at: datetime | None
     failing_since: datetime | None = Field(description="Since when every try has failed. Null while it answers 2xx.")
-    old_secret_until: datetime | None = Field(description="Until then the secret before the last rotation signs too.")
+    old_secret_until: datetime | None = Field(description="Until then what signed before the last rotation signs too.")
     created_at: datetime
 
     @classmethod

@@ -113,7 +113,7 @@ def delete(path: schemas.WebhookPath) -> Response:
 def rotate(path: schemas.WebhookPath, body: schemas.Rotation) -> Response:
     """Give a webhook a new secret.
 
-    It is shown this once. For 24 hours what is sent is signed with both, the new one and the one before.
+    It is shown this once. For 24 hours what is sent is signed with both, the new one and what signed before.
     """
     with stores().database.write() as session:
         secret = endpoints.rotate(session, account_id(), path.webhook_id, _seal(), body.secret)

@@ -21,6 +21,7 @@ from shield.models import AuditEntry
 START = "0" * 64  # what stands for the hash before the first entry
 CHAIN_LOCK = 0x5348_4941  # the key of the advisory lock under which entries are added on PostgreSQL: "SHIA" in ASCII
 OPERATOR = "operator"  # who runs `python -m shield`
+HOUSE = "house"  # the process that does by itself what the rules say
 PAGE = 1000
 
 
@@ -42,6 +43,7 @@ class Action(StrEnum):
     BUCKET_GRANTED = "s3.granted"
     BUCKET_DENIED = "s3.denied"
     JOB_DELETED = "job.deleted"
+    WEBHOOK_DISABLED = "webhook.disabled"
 
 
 class Verified(NamedTuple):

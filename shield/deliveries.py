@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, cast
 
-from sqlalchemy import Integer, RowMapping, Table, bindparam, insert, select, update
+from sqlalchemy import Integer, RowMapping, Table, bindparam, exists, insert, select, update
 from sqlalchemy.orm import Session
 
 from shield import endpoints
@@ -37,6 +37,7 @@ HELD = (
 DUE = (
     select(DELIVERY.c.id)
     .where(DELIVERY.c.endpoint_id == bindparam("this_endpoint"), DELIVERY.c.next_at <= bindparam("moment"))
+    .where(exists().where(ENDPOINT.c.id == bindparam("this_endpoint"), ENDPOINT.c.disabled_at.is_(None)))
     .order_by(DELIVERY.c.next_at, DELIVERY.c.id)
     .limit(bindparam("most", type_=Integer))
     .with_for_update(skip_locked=True)
@@ -102,7 +103,7 @@ class Leased:
     endpoint_id: str
     failing: bool
     url: str
-    secrets: tuple[bytes, ...]  # sealed; what signs, the newest first
+    secrets: tuple[bytes, ...]  # as they are sealed; what signs, the newest first
     event_id: str
     type: str
     sequence: int
@@ -179,7 +180,8 @@ def record(session: Session, tries: Sequence[Try], schedule: Schedule) -> int:
     of_endpoint: defaultdict[str, list[Try]] = defaultdict(list)
     for tried in written:
         of_endpoint[tried.delivery.endpoint_id].append(tried)
-    query = select(Endpoint).where(Endpoint.id.in_(of_endpoint)).order_by(Endpoint.id).with_for_update()
+    query = select(Endpoint).where(Endpoint.id.in_(of_endpoint)).order_by(Endpoint.id)
+    query = query.with_for_update(key_share=True)  # whoever owes something to one of them meanwhile does not wait
     for endpoint in session.scalars(query, execution_options={"populate_existing": True}).all():
         _judge(session, endpoint, of_endpoint[endpoint.id], schedule)
     return len(written)

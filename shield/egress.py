@@ -24,6 +24,7 @@ REDIRECTS = 3
 HEAD_BYTES = 64 * 1024  # what an answer may have beside its body: its head, and how the body is framed
 ALWAYS = [("User-Agent", "deepfake-shield"), ("Accept-Encoding", "identity")]  # what is never unpacked is no bomb
 ACCEPT = ("Accept", "image/*, */*;q=0.1")
+BREAKS = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, OSError)  # of a connection
 _tls = cache(ssl.create_default_context)  # certificates are checked against the system's store
 
 
@@ -56,18 +57,17 @@ def post(
 ) -> Answer:
     """What a URL answers to this body, whatever the status: no redirect is followed. The answer's body is cut off.
 
+    A head is an answer, whatever becomes of its body: a 200 that breaks off or goes on and on was a 200.
     Raises UrlRefused, and FetchFailed for any other reason why there is no answer, which it says.
     """
     with (
         _exchange(timeout_seconds, limit_bytes, allow_loopback) as exchange,
         exchange.send("POST", url, [*ALWAYS, *headers.items()], body) as response,
     ):
-        return Answer(response.status, _headers(response), _read(response, limit_bytes))
-
-
-def check_url(url: str, *, allow_loopback: bool) -> None:
-    """Raises UrlRefused for a URL that no request would go to, as far as can be told without a look-up."""
-    addresses.parse(url, allow_loopback=allow_loopback)
+        content = bytearray()
+        with suppress(*BREAKS, FetchFailed):
+            _read(response, limit_bytes, content)
+        return Answer(response.status, _headers(response), bytes(content))
 
 
 def _headers(response: httpcore.Response) -> dict[str, str]:
@@ -92,20 +92,19 @@ def _body(response: httpcore.Response, limit_bytes: int) -> bytes:
     length = headers.get("content-length", "")
     if length.isdigit() and int(length) > limit_bytes:
         raise TooLarge(limit_bytes)
-    content = _read(response, limit_bytes + 1)
+    content = bytearray()
+    _read(response, limit_bytes + 1, content)
     if len(content) > limit_bytes:
         raise TooLarge(limit_bytes)
-    return content
+    return bytes(content)
 
 
-def _read(response: httpcore.Response, limit_bytes: int) -> bytes:
-    """The body, cut off at this size."""
-    content = bytearray()
+def _read(response: httpcore.Response, limit_bytes: int, content: bytearray) -> None:
+    """Add to `content` what comes of the body, cut off at this size."""
     for part in response.iter_stream():
-        content += part
-        if len(content) >= limit_bytes:
+        content += part[: limit_bytes - len(content)]
+        if len(content) == limit_bytes:
             break
-    return bytes(content[:limit_bytes])
 
 
 @contextmanager
@@ -115,7 +114,7 @@ def _exchange(timeout_seconds: float, limit_bytes: int, allow_loopback: bool) ->
         yield exchange
     except (httpcore.TimeoutException, TimeoutError) as error:
         raise FetchFailed(f"timed out after {timeout_seconds:g} s") from error
-    except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
+    except BREAKS as error:
         raise FetchFailed(f"the connection failed: {str(error) or type(error).__name__}") from error
 
 

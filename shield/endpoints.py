@@ -1,7 +1,6 @@
 """Endpoints: the webhooks of an account, what they subscribe to, and the secrets that sign what they are sent."""
 
 import base64
-import binascii
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,10 +9,20 @@ from datetime import timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from shield import addresses
+from shield import addresses, audit
+from shield.audit import Action
 from shield.db import new_id, now
-from shield.errors import EndpointDisabled, FetchFailed, NotFound, TooManyEndpoints, UnsafeUrl, UrlRefused, WeakSecret
-from shield.models import Endpoint, Notice
+from shield.errors import (
+    EndpointDisabled,
+    FetchFailed,
+    NotFound,
+    SealBroken,
+    TooManyEndpoints,
+    UnsafeUrl,
+    UrlRefused,
+    WeakSecret,
+)
+from shield.models import Account, Endpoint, Notice
 from shield.secret import Seal
 from shield.states import DisabledReason, EventType, NoticeCode
 
@@ -21,6 +30,7 @@ PREFIX = "whsec_"
 SECRET_BYTES = (24, 64)  # as Standard Webhooks has it
 NEW_SECRET_BYTES = 32
 OVERLAP = timedelta(hours=24)  # that the secret before a rotation goes on signing
+OLD_SECRETS = 3  # that go on signing where one rotation follows another: an answer that got lost is asked for again
 MOST = 20  # endpoints of an account: each is looked at when one of its jobs ends
 LOOKUP_SECONDS = 3.0
 
@@ -57,6 +67,8 @@ def create(
 
     Raises WeakSecret, TooManyEndpoints.
     """
+    # Two that are made at once are counted one after the other.
+    session.execute(select(Account.id).where(Account.id == account_id).with_for_update(key_share=True))
     mine = select(func.count()).where(Endpoint.account_id == account_id, Endpoint.deleted_at.is_(None))
     if (session.scalar(mine) or 0) >= MOST:
         raise TooManyEndpoints(f"this account has {MOST} webhooks, the most that it may have: delete one first", "/url")
@@ -132,17 +144,40 @@ def change(
 
 
 def rotate(session: Session, account_id: str, endpoint_id: str, seal: Seal, secret: str | None = None) -> str:
-    """A new secret, whole for the only time; the old one goes on signing beside it for OVERLAP.
+    """A new secret, whole for the only time; what signs by now goes on signing beside it for OVERLAP.
 
     Raises NotFound, WeakSecret.
     """
     endpoint = get(session, account_id, endpoint_id)
+    session.refresh(endpoint, with_for_update={"key_share": True})  # of two at once the later one sees the other's
     key = _checked(secret) if secret is not None else _new_secret()
-    endpoint.old_secret, endpoint.old_secret_until = endpoint.secret, now(session) + OVERLAP
+    until = now(session) + OVERLAP
+    old = [each for each in _signing(session, endpoint, seal) if each != key][:OLD_SECRETS]
     endpoint.secret = seal.close(key, endpoint.id)
+    endpoint.old_secret, endpoint.old_secret_until = None, None
+    if old:
+        endpoint.old_secret, endpoint.old_secret_until = seal.close(" ".join(old), endpoint.id), until
     session.flush()
-    _notice(session, endpoint, NoticeCode.ROTATED, f"the old secret signs until {endpoint.old_secret_until:%F %T} UTC")
+    told = f"what signed before signs until {until:%F %T} UTC" if old else "nothing signs beside the new secret"
+    _notice(session, endpoint, NoticeCode.ROTATED, told)
     return key
+
+
+def opened(seal: Seal, sealed: bytes, endpoint_id: str) -> list[str]:
+    """The secrets of an endpoint that are sealed together, the newest first. Raises SealBroken."""
+    return seal.open(sealed, endpoint_id).split()
+
+
+def _signing(session: Session, endpoint: Endpoint, seal: Seal) -> list[str]:
+    """The secrets that sign by now, the newest first. One that cannot be opened signs nothing."""
+    sealed = [endpoint.secret]
+    if endpoint.old_secret is not None and endpoint.old_secret_until and endpoint.old_secret_until > now(session):
+        sealed.append(endpoint.old_secret)
+    found: list[str] = []
+    for each in sealed:
+        with suppress(SealBroken):
+            found += opened(seal, each, endpoint.id)
+    return found
 
 
 def enable(session: Session, account_id: str, endpoint_id: str) -> Endpoint:
@@ -156,11 +191,16 @@ def enable(session: Session, account_id: str, endpoint_id: str) -> Endpoint:
 
 
 def disable(session: Session, endpoint: Endpoint, reason: DisabledReason, detail: str) -> None:
-    """Send to it no more: what is owed to it is dropped as it comes due. Nothing happens where it is disabled."""
+    """Send to it no more: what is owed to it is dropped as it comes due. Nothing happens where it is disabled.
+
+    What the house does by itself is also noted in the audit log.
+    """
     if endpoint.disabled_at is None:
         endpoint.disabled_at, endpoint.disabled_reason = now(session), reason
         session.flush()
         _notice(session, endpoint, NoticeCode.DISABLED, detail)
+        if reason != DisabledReason.BY_ACCOUNT:
+            audit.note(session, Action.WEBHOOK_DISABLED, audit.HOUSE, endpoint.account_id, endpoint.id, reason=reason)
 
 
 def delete(session: Session, account_id: str, endpoint_id: str) -> None:
@@ -182,7 +222,7 @@ def _checked(secret: str) -> str:
     least, most = SECRET_BYTES
     try:
         key = base64.b64decode(secret.removeprefix(PREFIX), validate=True) if secret.startswith(PREFIX) else b""
-    except binascii.Error:
+    except ValueError:  # also for what is not ASCII
         key = b""
     if not least <= len(key) <= most:
         rule = f"{PREFIX} and the base64 of {least} to {most} random bytes"

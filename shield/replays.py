@@ -1,9 +1,9 @@
 """Replays: events that an account wants to be sent once more, under the ids that they have."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import case, or_, select, update
 from sqlalchemy.orm import Session
 
 from shield import events
@@ -13,6 +13,8 @@ from shield.models import Delivery, Endpoint, Event
 from shield.states import DeliveryState, Trigger
 
 REPLAYED = 1000  # events in one request
+SKEW = timedelta(hours=1)  # that the clock of an event's id may differ from the one that says when it happened
+EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
 ARRIVED = Delivery.state == DeliveryState.DELIVERED
 
 
@@ -26,16 +28,13 @@ class Replayed:
 
 
 def replay(session: Session, endpoint: Endpoint, event_id: str) -> None:
-    """Owe an event to an endpoint once more; where it still is owed, its next try is due at once. Raises NotFound."""
+    """Owe an event to an endpoint once more; where it still waits, its next try is due at once. Raises NotFound."""
     known = select(Event.id).where(Event.id == event_id, Event.account_id == endpoint.account_id)
     if session.scalar(known) is None:
         raise NotFound(f"no event {event_id} in this account: events are kept as long as jobs are")
-    live = update(Delivery).where(Delivery.event_id == event_id, Delivery.endpoint_id == endpoint.id)
-    hastened = session.scalars(
-        live.where(Delivery.next_at.is_not(None)).values(next_at=now(session)).returning(Delivery.id),
-        execution_options={"synchronize_session": False},
-    ).all()
-    if not hastened:
+    owed = update(Delivery).where(Delivery.event_id == event_id, Delivery.endpoint_id == endpoint.id)
+    owed = owed.where(Delivery.ended_at.is_(None)).values(next_at=case((Delivery.next_at.is_not(None), now(session))))
+    if not session.scalars(owed.returning(Delivery.id), execution_options={"synchronize_session": False}).all():
         events.owe(session, endpoint.account_id, [(event_id, endpoint.id)], Trigger.REPLAY)
 
 
@@ -55,11 +54,14 @@ def replay_range(
     past = select(Delivery.id).where(Delivery.event_id == Event.id, Delivery.endpoint_id == endpoint.id)
     spared = [Delivery.ended_at.is_(None)] if delivered else [or_(Delivery.ended_at.is_(None), ARRIVED)]
     query = select(Event.id).where(Event.account_id == endpoint.account_id, Event.type.in_(endpoint.events))
-    query = query.where(Event.id >= (after or first_id("evt", since)), ~past.where(*spared).exists())
-    if after is not None:
-        query = query.where(Event.id != after)
+    latest = now(session) + SKEW  # nothing has happened after it
+    since = min(max(since, EPOCH), latest)
+    # The id is what the index knows; the time is what the account was told.
+    query = query.where(Event.id > (after or first_id("evt", since - SKEW)), Event.created_at >= since)
     if until is not None:
-        query = query.where(Event.id < first_id("evt", until))
+        until = min(max(until, EPOCH), latest)
+        query = query.where(Event.id < first_id("evt", until + SKEW), Event.created_at < until)
+    query = query.where(~past.where(*spared).exists())
     ids = session.scalars(query.order_by(Event.id).limit(REPLAYED + 1)).all()
     page = ids[:REPLAYED]
     events.owe(session, endpoint.account_id, [(event_id, endpoint.id) for event_id in page], Trigger.REPLAY)

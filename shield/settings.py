@@ -19,7 +19,9 @@ MIB = 1024 * 1024
 class Settings(BaseSettings):
     """The settings of one installation; all programs read the same ones."""
 
-    model_config = SettingsConfigDict(env_prefix="SHIELD_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SHIELD_", env_file=".env", extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
     home: Path = Field(Path("var"), description="Folder of everything that the embedded stack keeps.")
     database_url: str = Field("", description="SQLAlchemy URL. Empty: SQLite in HOME/shield.db.")

@@ -1,8 +1,8 @@
 """Delivering: what is owed to webhooks is leased, sent by many threads at a time, and recorded.
 
 One thread speaks to the database, in short transactions between which the others speak to the network. An endpoint and
-an account have their share of the threads, and all that fail have half of them together: whoever is dead or slow delays
-nobody else.
+an account have their share of the threads, and so have all together that fail or are slow, and all that were not tried
+yet: whoever is dead or slow delays nobody else.
 """
 
 import json
@@ -11,29 +11,53 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from enum import IntEnum
+from itertools import chain
 from queue import Empty, SimpleQueue
 
 from standardwebhooks import Webhook
 
-from shield import deliveries, egress
+from shield import deliveries, egress, endpoints
 from shield.db import Database
-from shield.deliveries import ANSWER_BYTES, DueEndpoint, Leased, Schedule, Try
+from shield.deliveries import ANSWER_BYTES, LONGEST_WAIT, DueEndpoint, Leased, Schedule, Try
 from shield.errors import FetchFailed, SealBroken, StorageUnavailable
 from shield.secret import Seal, secret_key
 from shield.settings import Settings
 
 log = logging.getLogger(__name__)
 
-THREADS = 32
+THREADS = 64
 CAP = 4  # of them, for one endpoint
 ACCOUNT_CAP = 8  # of them, for all endpoints of an account together
-FAILING = THREADS // 2  # of them, for all endpoints together whose last try failed
+QUICK_SECONDS = 1.0  # an answer that takes longer is slow
+REMEMBERED = 10_000  # endpoints of which is known whether they were quick
 MARGIN_SECONDS = 30.0  # that a lease outlives its try: to record it, also while the database is away for a moment
 DROPPED = 1000  # deliveries that are dropped in one transaction
 STOP_SECONDS = 4.0  # that the tries in hand may take to end
+
+
+class Standing(IntEnum):
+    """How an endpoint is known: those of the same or a worse standing have SHARES of the threads together."""
+
+    QUICK = 0  # its last try was answered 2xx at once
+    NEW = 1  # not tried yet by this process
+    POOR = 2  # its last try failed or was slow, or one is under way for long
+
+
+SHARES = {Standing.QUICK: THREADS, Standing.NEW: 3 * THREADS // 4, Standing.POOR: THREADS // 2}
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A try that is being made, and since when (time.monotonic)."""
+
+    delivery: Leased
+    began: float = field(default_factory=time.monotonic)
 
 
 class Deliverer:
@@ -44,7 +68,8 @@ class Deliverer:
         self._config = config
         self._schedule = schedule(config)
         self._seal = Seal(secret_key(config))
-        self._in_flight: dict[str, Leased] = {}
+        self._in_flight: dict[str, UnderWay] = {}  # by the id of the delivery
+        self._quick: dict[str, bool] = {}  # whether the last try of an endpoint was; what was tried last comes last
         self._ended: list[Try] = []  # and not recorded yet
         self._last = ""  # the endpoint that was served last
         self._out: SimpleQueue[Leased] = SimpleQueue()
@@ -59,8 +84,10 @@ class Deliverer:
         """
         self._collect()
         ended = {tried.delivery.id for tried in self._ended}
-        running = [one for one in self._in_flight.values() if one.id not in ended]
-        plan = [] if self.stopping.is_set() else self._plan(running)
+        running = {name: one for name, one in self._in_flight.items() if name not in ended}
+        for tried in self._ended:
+            self._learn(tried)
+        plan = [] if self.stopping.is_set() else self._plan(list(running.values()))
         if not (plan or ended):
             return len(running)
         leased: list[Leased] = []
@@ -69,10 +96,10 @@ class Deliverer:
         except StorageUnavailable:
             raise
         except Exception:  # a fault of ours would come at every turn: what ended is left to the sweep, and others go on
-            self._in_flight = {one.id: one for one in running}
+            self._in_flight = running
             self._ended = []
             raise
-        self._in_flight = {one.id: one for one in running + leased}
+        self._in_flight = running | {one.id: UnderWay(one) for one in leased}
         self._ended = []
         self._send(leased)
         return len(self._in_flight)
@@ -105,27 +132,47 @@ class Deliverer:
             except Empty:
                 return
 
-    def _plan(self, running: Sequence[Leased]) -> list[tuple[DueEndpoint, int]]:
-        """Whose turn it is, from the one after the last on, and for how many tries there is room beside these."""
-        free = THREADS - len(running)
-        if not free:
+    def _plan(self, running: Sequence[UnderWay]) -> list[tuple[DueEndpoint, int]]:
+        """Whose turn it is, from the one after the last on, and for how many tries there is room beside these.
+
+        Whoever is known to be quick comes first.
+        """
+        if len(running) == THREADS:
             return []
         with self._database.read() as session:
             due = deliveries.due_endpoints(session, self._last)
-        busy = Counter(one.endpoint_id for one in running) + Counter(one.account_id for one in running)
-        failing = FAILING - sum(one.failing for one in running)
+        late = time.monotonic() - QUICK_SECONDS
+        stuck = {one.delivery.endpoint_id for one in running if one.began < late}
+        standings = {one.id: self._standing(one.id, one.failing, stuck) for one in due}
+        held = [self._standing(one.delivery.endpoint_id, one.delivery.failing, stuck) for one in running]
+        left = {share: most - sum(one >= share for one in held) for share, most in SHARES.items()}
+        busy = Counter(one.delivery.endpoint_id for one in running)
+        busy += Counter(one.delivery.account_id for one in running)
         planned = []
-        for endpoint in due:
-            share = min(CAP - busy[endpoint.id], ACCOUNT_CAP - busy[endpoint.account_id])
-            room = min(share, free, failing if endpoint.failing else free)
+        for endpoint in sorted(due, key=lambda one: standings[one.id]):
+            shares = [share for share in SHARES if share <= standings[endpoint.id]]
+            room = min(CAP - busy[endpoint.id], ACCOUNT_CAP - busy[endpoint.account_id], *(left[one] for one in shares))
             if endpoint.disabled:
                 planned.append((endpoint, 0))
             elif room > 0:
                 planned.append((endpoint, room))
                 busy[endpoint.account_id] += room
-                free -= room
-                failing -= room if endpoint.failing else 0
+                left |= {share: left[share] - room for share in shares}
         return planned
+
+    def _standing(self, endpoint_id: str, failing: bool, stuck: AbstractSet[str]) -> Standing:
+        quick = self._quick.get(endpoint_id)
+        if failing or endpoint_id in stuck or quick is False:
+            return Standing.POOR
+        return Standing.NEW if quick is None else Standing.QUICK
+
+    def _learn(self, tried: Try) -> None:
+        """Note whether an endpoint is quick."""
+        name = tried.delivery.endpoint_id
+        self._quick.pop(name, None)
+        self._quick[name] = tried.arrived and (tried.latency_ms or 0) <= 1000 * QUICK_SECONDS
+        if len(self._quick) > REMEMBERED:
+            del self._quick[next(iter(self._quick))]
 
     def _send(self, leased: Sequence[Leased]) -> None:
         """Hand these to the threads, as many of which are started as were ever needed."""
@@ -155,7 +202,8 @@ class Deliverer:
 
     def _post(self, delivery: Leased) -> egress.Answer:
         body = body_of(delivery)
-        secrets = [self._seal.open(secret, delivery.endpoint_id) for secret in delivery.secrets]
+        opened = (endpoints.opened(self._seal, sealed, delivery.endpoint_id) for sealed in delivery.secrets)
+        secrets = list(chain.from_iterable(opened))
         return egress.post(
             delivery.url,
             body.encode(),
@@ -201,7 +249,7 @@ def retry_after(header: str, moment: datetime) -> timedelta:
     """How long an answer asks to be left alone, by seconds or by a date; not at all where it does not say."""
     with suppress(ValueError, OverflowError):
         if header.isascii() and header.isdigit():
-            return timedelta(seconds=int(header))
+            return timedelta(seconds=min(float(header), LONGEST_WAIT.total_seconds()))
         asked = parsedate_to_datetime(header)
         return max(asked.replace(tzinfo=asked.tzinfo or UTC) - moment, timedelta())
     return timedelta()

@@ -13,7 +13,8 @@ from shield.states import DeliveryState, DisabledReason, NoticeCode, Trigger
 class Endpoint(Base):
     """A customer's webhook URL, the events that it is sent, and what they are signed with.
 
-    Secrets are encrypted (shield.secret). The one before a rotation goes on signing until `old_secret_until`.
+    Secrets are encrypted (shield.secret). `old_secret` holds those before the last rotations, which go on signing until
+    `old_secret_until`.
     """
 
     __tablename__ = "endpoint"

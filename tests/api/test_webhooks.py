@@ -79,6 +79,7 @@ def test_a_secret_and_the_events_may_be_chosen(house: House) -> None:
         ({}, (422, "invalid_request", "/url")),
         ({"url": "https://a.example/" + "a" * 2048}, (422, "invalid_request", "/url")),
         ({"url": URL, "secret": "whsec_c2hvcnQ="}, (422, "weak_secret", "/secret")),
+        ({"url": URL, "secret": "whsec_\u00e9"}, (422, "weak_secret", "/secret")),
         ({"url": URL, "secret": "password"}, (422, "weak_secret", "/secret")),
         ({"url": URL, "events": []}, (422, "invalid_request", "/events")),
         ({"url": URL, "events": ["job.begun"]}, (422, "invalid_request", "/events/0")),
@@ -99,6 +100,7 @@ def test_what_cannot_become_a_webhook_is_refused_with_a_reason(
     [
         (b"{", "application/json", 400, "malformed_body"),
         (b"", "application/json", 400, "malformed_body"),
+        (b"[" * 60_000, "application/json", 400, "malformed_body"),
         (b"url=x", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
         (b'{"url": "' + b"a" * 70_000 + b'"}', "application/json", 413, "too_large"),
     ],
@@ -209,6 +211,13 @@ def test_a_replay_of_what_is_not_there_is_refused_and_what_is_owed_stays(
     owed = house.post(f"{webhook}/test").get_json()
     assert problem(house.post(f"{webhook}/replay", json=body))[:2] == (status, code)
     assert house.get(f"{webhook}/deliveries").get_json()["data"] == [owed]
+
+
+@pytest.mark.parametrize("until", [None, "9999-12-31T23:59:59-14:00"])
+def test_a_replay_may_be_of_all_that_ever_happened(house: House, until: str | None) -> None:
+    webhook = f"/v1/webhooks/{make(house)['id']}"
+    answer = house.post(f"{webhook}/replay", json={"since": "0001-01-01T00:00:00+14:00", "until": until})
+    assert (answer.status_code, answer.get_json()["count"]) == (202, 0)
 
 
 def test_a_disabled_webhook_is_sent_nothing_until_it_is_enabled(house: House) -> None:

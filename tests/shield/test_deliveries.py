@@ -5,12 +5,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select, update
 
-from shield import accounts, deliveries, endpoints, events, replays, retention
+from shield import audit, deliveries, endpoints, events, retention
+from shield.audit import Action
 from shield.db import Database, now
 from shield.deliveries import Try
 from shield.errors import NotFound
-from shield.models import Attempt, Delivery, Endpoint, Event, Notice
-from shield.states import DeliveryState, DisabledReason, EventType, Trigger
+from shield.models import Attempt, AuditEntry, Delivery, Endpoint, Event, Notice
+from shield.states import DeliveryState, DisabledReason, EventType
 from tests.shield.post import SCHEDULE, SEAL, answered, end_a_job, hasten, lease, states, subscribe
 
 DAY = timedelta(days=1)
@@ -139,7 +140,9 @@ def test_what_is_owed_to_an_enabled_endpoint_is_not_dropped(database: Database, 
         assert states(session) == ["pending"]
 
 
-def test_an_endpoint_that_fails_for_five_days_is_disabled_with_a_notice(database: Database, account_id: str) -> None:
+def test_an_endpoint_that_fails_for_five_days_is_disabled_with_a_notice_and_an_audit_entry(
+    database: Database, account_id: str
+) -> None:
     with database.write() as session:
         endpoint = subscribe(session, account_id, EventType.JOB_ENDED)
         for days, disabled in ((0.0, False), (4.9, False), (5.1, True)):
@@ -154,6 +157,9 @@ def test_an_endpoint_that_fails_for_five_days_is_disabled_with_a_notice(database
         notice = session.scalars(select(Notice).where(Notice.code == "disabled")).one()
         assert row.disabled_reason == "failing"
         assert "the connection failed" in notice.detail
+        entry = session.scalars(select(AuditEntry).where(AuditEntry.action == Action.WEBHOOK_DISABLED)).one()
+        assert (entry.actor, entry.account_id, entry.target) == (audit.HOUSE, account_id, endpoint.id)
+        assert entry.detail == '{"reason": "failing"}'
 
 
 def test_one_arrival_ends_the_count_of_days(database: Database, account_id: str) -> None:
@@ -190,70 +196,29 @@ def test_due_endpoints_are_those_to_which_something_is_owed_now(database: Databa
         assert lease(session, later) == []
 
 
-def test_one_event_is_replayed_under_its_own_id(database: Database, account_id: str) -> None:
+def test_nothing_is_leased_for_an_endpoint_that_is_disabled(database: Database, account_id: str) -> None:
     with database.write() as session:
         endpoint = subscribe(session, account_id, EventType.JOB_ENDED)
         end_a_job(session, account_id)
-        [held] = lease(session, endpoint)
-        deliveries.record(session, [answered(held, 204)], SCHEDULE)
-        replays.replay(session, endpoint, held.event_id)
-        [again] = lease(session, endpoint)
-        assert (again.event_id, again.number) == (held.event_id, 1)
-        assert again.id != held.id
-        assert sorted(session.scalars(select(Delivery.trigger))) == [Trigger.EVENT, Trigger.REPLAY]
-
-
-def test_a_replay_of_what_still_waits_hastens_it(database: Database, account_id: str) -> None:
-    with database.write() as session:
-        endpoint = subscribe(session, account_id, EventType.JOB_ENDED)
-        end_a_job(session, account_id)
-        [held] = lease(session, endpoint)
-        deliveries.record(session, [answered(held, 500)], SCHEDULE)
+        endpoints.disable(session, endpoint, DisabledReason.BY_ACCOUNT, "between two looks")
         assert lease(session, endpoint) == []
-        replays.replay(session, endpoint, held.event_id)
-        [again] = lease(session, endpoint)
-        assert (again.id, again.number) == (held.id, 2)
+        endpoints.enable(session, account_id, endpoint.id)
+        assert len(lease(session, endpoint)) == 1
 
 
-def test_an_unknown_event_is_not_replayed_nor_is_anothers(database: Database, account_id: str) -> None:
-    with database.write() as session:
-        endpoint = subscribe(session, account_id)
-        other = accounts.create_account(session, "other").id
-        end_a_job(session, other)
-        for event_id in ("evt_" + "0" * 27, session.scalars(select(Event.id)).one()):
-            with pytest.raises(NotFound, match="no event"):
-                replays.replay(session, endpoint, event_id)
-        assert states(session) == []
-
-
-def test_a_time_range_is_replayed_but_for_what_arrived_or_is_on_its_way(
-    database: Database, account_id: str, monkeypatch: pytest.MonkeyPatch
+def test_recording_a_try_does_not_wait_for_whoever_owes_more_to_its_endpoint(
+    database: Database, account_id: str
 ) -> None:
-    monkeypatch.setattr(replays, "REPLAYED", 2)
+    if database.is_sqlite:
+        pytest.skip("one transaction at a time writes to SQLite")
     with database.write() as session:
-        for _ in range(4):
-            end_a_job(session, account_id)  # nobody subscribes yet
-        began = now(session) - timedelta(hours=1)
         endpoint = subscribe(session, account_id, EventType.JOB_ENDED)
-        events.test(session, endpoint)  # of a type that is not subscribed to
         end_a_job(session, account_id)
-        end_a_job(session, account_id)
-        *_, last = session.scalars(select(Event.id).where(Event.type == "job.ended").order_by(Event.id)).all()
-        arrived = next(held for held in lease(session, endpoint) if held.event_id == last)
-        deliveries.record(session, [answered(arrived, 204)], SCHEDULE)
-        counts, after = [], None
-        while True:
-            done = replays.replay_range(session, endpoint, began, None, after=after)
-            counts.append(done.count)
-            after = done.last
-            if not done.has_more:
-                break
-        assert counts == [2, 2]
-        assert replays.replay_range(session, endpoint, began, None).count == 0
-        assert replays.replay_range(session, endpoint, began, None, delivered=True).count == 1
-        assert replays.replay_range(session, endpoint, began, began).count == 0
-        assert replays.replay_range(session, endpoint, now(session) + DAY, None).count == 0
-        assert {held.type for held in lease(session, endpoint)} == {"job.ended"}
+        [held] = lease(session, endpoint)
+    with database.write() as other:
+        events.test(other, endpoint)
+        with database.write() as session:
+            assert deliveries.record(session, [answered(held, 500)], SCHEDULE) == 1
 
 
 def test_deliveries_are_listed_newest_first_by_state_and_type(database: Database, account_id: str) -> None:

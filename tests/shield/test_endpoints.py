@@ -18,6 +18,11 @@ def whsec(count: int) -> str:
     return "whsec_" + base64.b64encode(bytes(range(count))).decode()
 
 
+def old_secrets(endpoint: Endpoint) -> list[str]:
+    assert endpoint.old_secret is not None
+    return endpoints.opened(SEAL, endpoint.old_secret, endpoint.id)
+
+
 def notices(database: Database, endpoint: Endpoint) -> list[tuple[str, str]]:
     """The oldest first."""
     with database.read() as session:
@@ -42,7 +47,9 @@ def test_a_secret_may_be_given(database: Database, account_id: str, count: int) 
     assert SEAL.open(row.secret, row.id) == secret == whsec(count)
 
 
-@pytest.mark.parametrize("secret", ["", "whsec_", whsec(23), whsec(65), whsec(32).removeprefix("whsec_"), "whsec_p!"])
+@pytest.mark.parametrize(
+    "secret", ["", "whsec_", whsec(23), whsec(65), whsec(32).removeprefix("whsec_"), "whsec_p!", "whsec_\u00e9"]
+)
 def test_a_secret_that_is_weak_or_none_is_refused(database: Database, account_id: str, secret: str) -> None:
     with database.write() as session:
         with pytest.raises(WeakSecret) as caught:
@@ -77,6 +84,35 @@ def test_a_rotation_keeps_the_old_secret_for_a_day(database: Database, account_i
         assert (SEAL.open(endpoint.secret, endpoint.id), SEAL.open(endpoint.old_secret, endpoint.id)) == (new, old)
         assert timedelta(hours=23) < endpoint.old_secret_until - now(session) <= timedelta(hours=24)
     assert [code for code, _ in notices(database, endpoint)] == ["created", "rotated"]
+
+
+def test_every_secret_of_rotations_that_follow_each_other_signs_until_the_day_is_over(
+    database: Database, account_id: str
+) -> None:
+    with database.write() as session:
+        endpoint, first = endpoints.create(session, account_id, SEAL, URL, [])
+        made = [first, *(endpoints.rotate(session, account_id, endpoint.id, SEAL) for _ in range(2))]
+        assert old_secrets(endpoint) == [made[1], made[0]]
+        endpoints.rotate(session, account_id, endpoint.id, SEAL, made[0])  # back to the first
+        assert old_secrets(endpoint) == [made[2], made[1]]
+        made += [endpoints.rotate(session, account_id, endpoint.id, SEAL) for _ in range(endpoints.OLD_SECRETS + 1)]
+        assert old_secrets(endpoint) == made[-2 : -2 - endpoints.OLD_SECRETS : -1]
+        endpoint.old_secret_until = now(session)
+        endpoints.rotate(session, account_id, endpoint.id, SEAL)
+        assert old_secrets(endpoint) == made[-1:]
+
+
+def test_a_rotation_under_a_new_secret_key_keeps_nothing_that_does_not_open(
+    database: Database, account_id: str
+) -> None:
+    changed = Seal("another key")
+    with database.write() as session:
+        endpoint = subscribe(session, account_id)
+        endpoints.rotate(session, account_id, endpoint.id, SEAL)
+        new = endpoints.rotate(session, account_id, endpoint.id, changed)
+        assert endpoints.opened(changed, endpoint.secret, endpoint.id) == [new]
+        assert (endpoint.old_secret, endpoint.old_secret_until) == (None, None)
+    assert notices(database, endpoint)[-1] == ("rotated", "nothing signs beside the new secret")
 
 
 @pytest.mark.parametrize(

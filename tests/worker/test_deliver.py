@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import select, update
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
@@ -14,11 +15,17 @@ from benchmarks.receiver import OK, Got, Receiver, Reply, receiving
 from shield import deliveries, endpoints
 from shield.db import now
 from shield.models import Delivery, Endpoint, Notice
-from shield.secret import Seal
+from shield.secret import Seal, secret_key
 from shield.states import EventType
 from tests.worker.conftest import House, RedisServer, Workers, wait_until
 from tests.worker.post import Post
-from worker.deliver import ACCOUNT_CAP, CAP, FAILING, THREADS, Deliverer, body_of, retry_after, sweep_deliveries
+from worker.deliver import (
+    CAP,
+    Deliverer,
+    body_of,
+    retry_after,
+    sweep_deliveries,
+)
 
 
 @pytest.fixture
@@ -170,7 +177,9 @@ def test_retry_after_is_honoured(post: Post) -> None:
         ("120", 120),
         ("-5", 0),
         ("soon", 0),
-        ("9" * 30, 0),
+        ("9" * 30, 86400),
+        ("9" * 5000, 86400),
+        ("1e3", 0),
         ("Mon, 04 May 2026 03:02:01 GMT", 60),
         ("Mon, 04 May 2026 03:00:01 GMT", 0),
         ("\u0661", 0),
@@ -178,6 +187,43 @@ def test_retry_after_is_honoured(post: Post) -> None:
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date(header: str, seconds: int) -> None:
     assert retry_after(header, datetime(2026, 5, 4, 3, 1, 1, tzinfo=UTC)) == timedelta(seconds=seconds)
+
+
+def test_a_rotation_under_a_new_secret_key_makes_deliveries_arrive_again(post: Post) -> None:
+    endpoint_id, old = post.endpoint()
+    post.config = post.config.model_copy(update={"secret_key": SecretStr("another key")})
+    post.deliverer = Deliverer(post.database, post.config)
+    with post.database.write() as session:
+        seal = Seal(secret_key(post.config))
+        new = endpoints.rotate(session, post.house.account_id, endpoint_id, seal)
+    post.tell(endpoint_id)
+    post.deliver()
+    [got] = post.receiver.got
+    Webhook(new).verify(got.body, got.headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(old).verify(got.body, got.headers)
+
+
+def test_a_secret_before_two_rotations_still_verifies(post: Post) -> None:
+    endpoint_id, first = post.endpoint()
+    made = [first]
+    for _ in range(2):
+        with post.database.write() as session:
+            made.append(endpoints.rotate(session, post.house.account_id, endpoint_id, post.seal))
+    post.tell(endpoint_id)
+    post.deliver()
+    [got] = post.receiver.got
+    for secret in made:
+        Webhook(secret).verify(got.body, got.headers)
+
+
+def test_a_2xx_is_a_delivery_though_its_body_breaks_off(post: Post) -> None:
+    endpoint_id, _ = post.endpoint()
+    post.receiver.reply = lambda _: Reply(200, {"Content-Length": "1000"}, b"half")
+    post.tell(endpoint_id)
+    post.deliver()
+    assert post.states() == ["delivered"]
+    assert [(one.status, one.answer) for one in post.attempts()] == [(200, "half")]
 
 
 def test_a_secret_that_cannot_be_opened_is_a_failed_try_that_says_what_to_do(post: Post) -> None:
@@ -188,56 +234,6 @@ def test_a_secret_that_cannot_be_opened_is_a_failed_try_that_says_what_to_do(pos
     post.deliver()
     assert all("Rotate the secret" in (one.error or "") for one in post.attempts())
     assert post.receiver.got == []
-
-
-def test_one_endpoint_is_sent_no_more_than_its_share_at_a_time(post: Post) -> None:
-    endpoint_id, _ = post.endpoint()
-    together = threading.Barrier(CAP)  # each waits for the others: fewer at a time would never be done
-
-    def reply(_: Got) -> Reply:
-        together.wait(20)
-        return OK
-
-    post.receiver.reply = reply
-    post.tell(endpoint_id, times=3 * CAP)
-    post.deliver()
-    assert post.states() == ["delivered"] * 3 * CAP
-    assert post.receiver.most_at_once == CAP
-
-
-def test_endpoints_that_hang_leave_the_others_their_threads(post: Post) -> None:
-    released = threading.Event()
-    post.receiver.reply = lambda got: Reply() if got.path == "/alive" else _held(released)
-    dead = [
-        post.endpoint(account_id=post.account(f"dead {n}"), url=f"{post.receiver.url}/dead")[0]
-        for n in range(THREADS // CAP + 2)
-    ]
-    with post.database.write() as session:
-        session.execute(update(Endpoint).values(failing_since=now(session)))
-    alive, _ = post.endpoint(url=f"{post.receiver.url}/alive")
-    post.tell(*dead, times=CAP)
-    wait_until(lambda: post.states().count("sending") == FAILING, meanwhile=post.deliverer.turn)
-    post.tell(alive, times=20)
-    post.deliver(alive)
-    assert post.states().count("delivered") == 20
-    assert post.states().count("sending") == FAILING
-    released.set()
-    post.deliver()
-
-
-def test_an_account_has_its_share_of_the_threads_however_many_endpoints_it_has(post: Post) -> None:
-    released = threading.Event()
-    post.receiver.reply = lambda got: Reply() if got.path == "/quick" else _held(released)
-    slow = [post.endpoint(url=f"{post.receiver.url}/slow")[0] for _ in range(THREADS // CAP + 2)]
-    quick, _ = post.endpoint(account_id=post.account("other"), url=f"{post.receiver.url}/quick")
-    post.tell(*slow, times=CAP)
-    post.deliverer.turn()
-    assert post.states().count("sending") == ACCOUNT_CAP
-    post.tell(quick, times=2 * CAP)
-    post.deliver(quick)
-    assert post.states().count("sending") == ACCOUNT_CAP
-    released.set()
-    post.deliver()
 
 
 def test_a_fault_in_recording_costs_those_tries_and_no_others(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,11 +256,6 @@ def test_a_fault_in_recording_costs_those_tries_and_no_others(post: Post, monkey
     assert sweep_deliveries(post.database, post.config) == 1
     post.deliver()
     assert post.states() == ["delivered"] * 2
-
-
-def _held(until: threading.Event) -> Reply:
-    until.wait(60)
-    return Reply(500)
 
 
 def test_a_deliverer_that_is_told_to_stop_begins_nothing_and_records_what_is_under_way(post: Post) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import ssrf
 from benchmarks.vectors import PRIVATE_V4, PRIVATE_V6, PUBLIC, Vector, vectors
-from shield import addresses, egress
+from shield import addresses
 from shield.errors import FetchFailed, UrlRefused
 from tests.shield.egress.sites import fetch, post
 
@@ -90,21 +90,21 @@ def test_a_name_that_changes_its_addresses_does_not_lead_to_us() -> None:
 def test_a_url_that_cannot_be_sent_to_is_told_without_a_look_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", None)
     with pytest.raises(UrlRefused):
-        egress.check_url(url, allow_loopback=False)
+        addresses.parse(url, allow_loopback=False)
 
 
 @pytest.mark.parametrize(
     "url", ["https://hooks.public.test/in?a=b#c", "HTTP://8.8.8.8:443", "https://[2606:4700::1111]/"]
 )
 def test_a_url_that_can_be_sent_to_is_not_refused(url: str) -> None:
-    egress.check_url(url, allow_loopback=False)
+    addresses.parse(url, allow_loopback=False)
 
 
 def test_only_the_development_switch_lets_a_url_name_this_machine() -> None:
     for url in ("http://localhost:8080/hook", "http://127.0.0.1:8080/hook", "http://[::1]:8080/hook"):
-        egress.check_url(url, allow_loopback=True)
+        addresses.parse(url, allow_loopback=True)
     with pytest.raises(UrlRefused, match=r"address 10\.0\.0\.1 is not public"):
-        egress.check_url("http://10.0.0.1/hook", allow_loopback=True)
+        addresses.parse("http://10.0.0.1/hook", allow_loopback=True)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,13 @@ def test_of_the_body_the_first_bytes_are_kept(site: Site, size: int) -> None:
     assert post(site.url, allow_loopback=True).body == b"x" * min(size, 1000)
 
 
+@pytest.mark.parametrize("code", [200, 410, 500])
+def test_a_head_is_an_answer_though_its_body_breaks_off(site: Site, code: int) -> None:
+    site.answer = plain(b"half", code, Content_Length="1000")
+    answer = post(site.url, allow_loopback=True)
+    assert (answer.status, answer.body) == (code, b"half")
+
+
 def test_a_private_url_is_refused_before_anything_is_sent(site: Site) -> None:
     with pytest.raises(UrlRefused, match=r"^address 127\.0\.0\.1 is not public$"):
         post(site.url)
