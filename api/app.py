@@ -8,7 +8,22 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import docs, entrance, errors, health, items, jobs, keys, limits, pages, rejections, schemas, uploads, webhooks
+from api import (
+    docs,
+    entrance,
+    errors,
+    health,
+    items,
+    jobs,
+    keys,
+    limits,
+    manage,
+    pages,
+    rejections,
+    schemas,
+    uploads,
+    webhooks,
+)
 from api.auth import SESSION_DAYS, SessionCookies, form_token
 from api.problems import Problem
 from api.stores import Poker, Pulse, Stores
@@ -72,7 +87,7 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Flask:
     for blueprint in (*keyed, uploads.content, health.blueprint):
         app.register_api(blueprint)
     app.components_schemas |= schemas.components()
-    for plain in (docs.blueprint, entrance.blueprint, pages.blueprint):
+    for plain in (docs.blueprint, entrance.blueprint, pages.blueprint, manage.blueprint):
         app.register_blueprint(plain)
     errors.install(app)
     limits.install(app, settings)

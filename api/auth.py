@@ -8,6 +8,7 @@ from datetime import timedelta
 from flask import Flask, g, request, session
 from flask.sessions import SecureCookieSessionInterface
 
+from api.clients import Client
 from api.errors import Forged
 from api.limits import check_account
 from api.stores import stores
@@ -58,7 +59,8 @@ def requires(read: Scope, write: Scope) -> Callable[[], None]:
                 f"this key may not do this: it needs the scope {needed}, and has {', '.join(sorted(found.scopes))}."
                 f" Make one that may: `python -m shield key --scope {needed}`"
             )
-        g.account_id, g.actor, g.scopes = found.account_id, found.id, found.scopes
+        _acts_for(found.account_id)
+        g.actor, g.scopes = found.id, found.scopes
         if found.used_at is None or moment - found.used_at > USE_NOTED:
             _note_use(found.id)
 
@@ -86,10 +88,19 @@ def require_session(least: Role = Role.MODERATOR) -> None:
         if person is not None:
             row = moderators.current(db, str(person), int(session.get("number", -1)))
             found, role, actor = row.account_id, Role(row.role), row.id
-    g.account_id, g.actor, g.role = found, actor, role
+    _acts_for(found)
+    g.actor, g.role = actor, role
     roles = list(Role)
     if roles.index(role) < roles.index(least):
         raise ScopeMissing(f"this needs the role {least}, and you are {role}: ask an admin of your account")
+
+
+def _acts_for(account_id: str) -> None:
+    """From here on the request is this account's, and so is the time that its client keeps a thread waiting."""
+    g.account_id = account_id
+    client = request.environ.get("gunicorn.socket")
+    if isinstance(client, Client):
+        client.account_id = account_id
 
 
 def account_id() -> str:

@@ -2,12 +2,11 @@
 
 gunicorn gives every connection a thread at once and waits there for ever, so a few idle clients stop an API. Here the
 head of a request is gathered without a thread, what comes after it has to come (and the answer to be taken) at a least
-rate, and /healthz and /readyz have threads that nothing else takes.
+rate, /healthz and /readyz have threads that nothing else takes, and one account's slow clients leave some to others.
 """
 
-import select
+import re
 import socket
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,101 +17,18 @@ from typing import Any, cast
 from gunicorn.http.errors import ConfigurationProblem, LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from api.clients import Client, Line, SlowClients
 from api.errors import CODES
 from api.problems import PROBLEM_MEDIA_TYPE, Problem
 
 HEAD_SECONDS = 10.0  # for a request line and headers
 HEAD_BYTES = 64 * 1024  # then a thread reads on
 HEAD_END = b"\r\n\r\n"
-LEAST_RATE = 4096  # bytes a second that a client sends, or takes
-BEHIND_SECONDS = 15.0  # that it may be behind this rate
-CROWDED_SECONDS = 3.0  # the same while others wait for a thread
-CROWD_SECONDS = 0.5  # somebody waits for a thread for so long: it is crowded
-SEND_BYTES = 256 * 1024  # of an answer that are made before its client takes any
 LINGER_SECONDS = 2.0  # for a client to take an answer that came before its body was read
 PROBES = (b"GET /healthz ", b"GET /readyz ")
 PROBE_THREADS = 2
 BODY_HEADERS = (b"\ncontent-length:", b"\ntransfer-encoding:")
-
-
-class Line:
-    """The connections that wait for a thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._since: dict[TConn, float] = {}
-
-    def join(self, conn: TConn) -> None:
-        """It waits from now on."""
-        with self._lock:
-            self._since[conn] = time.monotonic()
-
-    def leave(self, conn: TConn) -> None:
-        """It has a thread."""
-        with self._lock:
-            self._since.pop(conn, None)
-
-    def crowded(self) -> bool:
-        """Whether there are too few threads at the moment."""
-        now = time.monotonic()
-        with self._lock:
-            return now - next(iter(self._since.values()), now) > CROWD_SECONDS
-
-
-class Client(socket.socket):
-    """An accepted connection, whose other end has to keep up while a thread waits for it.
-
-    The seconds that it is behind grow while it is waited for, and shrink with every byte; being early earns nothing.
-    Our own time does not count. Where it is too far behind, what waits for it raises TimeoutError.
-    """
-
-    def __init__(self, accepted: socket.socket, crowded: Callable[[], bool]) -> None:
-        super().__init__(fileno=accepted.detach())
-        self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
-        self._crowded = crowded
-        self._behind = 0.0
-
-    def begin(self) -> None:
-        """A thread begins to serve it."""
-        self._behind = 0.0
-
-    def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """As a socket does."""
-        self._wait(select.POLLIN)
-        data = super().recv(size, flags)
-        self._behind = max(self._behind - len(data) / LEAST_RATE, 0.0)
-        return data
-
-    def send(self, data: Any, flags: int = 0, /) -> int:
-        """As a socket does, and never more than fits at once."""
-        self._wait(select.POLLOUT)
-        sent = super().send(data, flags | socket.MSG_DONTWAIT)
-        self._behind = max(self._behind - sent / LEAST_RATE, 0.0)
-        return sent
-
-    def sendall(self, data: Any, flags: int = 0, /) -> None:
-        """As a socket does."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self.send(rest, flags) :]
-
-    def _wait(self, event: int) -> None:
-        limit = self.gettimeout()
-        if limit == 0:
-            return  # the main thread never waits
-        ready = select.poll()
-        ready.register(self, event)
-        until = None if limit is None else time.monotonic() + limit
-        came = False
-        while not came:
-            begun = time.monotonic()
-            came = bool(ready.poll(CROWD_SECONDS * 1000))
-            now = time.monotonic()
-            self._behind += now - begun
-            allowed = CROWDED_SECONDS if self._crowded() else BEHIND_SECONDS
-            if self._behind > allowed or (until is not None and now > until):
-                self._behind = 0.0  # it is still told why
-                raise TimeoutError("the client does not keep up")
+KEY = re.compile(rb"\nauthorization:([^\r\n]*)", re.IGNORECASE)
 
 
 class Connection(TConn):
@@ -125,6 +41,7 @@ class Connection(TConn):
         self._worker = worker
         self.parser: Any = None  # gunicorn's, of this connection's requests
         self.head = bytearray()
+        self.key = b""  # with which its request came
 
     def add(self, data: bytes) -> bool:
         """Whether the head is complete with these bytes, or too long to be waited for."""
@@ -139,6 +56,8 @@ class Connection(TConn):
     def hand_over(self) -> None:
         """Let gunicorn's parser begin with what has come."""
         self.init()
+        found = KEY.search(self.head)
+        self.key = found[1].strip() if found else b""
         self.parser.unreader.unread(bytes(self.head))
         self.head.clear()
 
@@ -156,6 +75,7 @@ class Worker(ThreadWorker):
     def init_process(self) -> None:
         """Called by gunicorn; serves until the end."""
         self._line = Line()
+        self._slow = SlowClients(self.cfg.threads)
         self._probes = ThreadPoolExecutor(PROBE_THREADS, "probe")
         super().init_process()
 
@@ -165,7 +85,7 @@ class Worker(ThreadWorker):
             accepted, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        client = Client(accepted, self._line.crowded)
+        client = Client(accepted, self._line, self._slow)
         self.nr_conns += 1
         self.enqueue_req(Connection(self, client, address, listener.getsockname()))
 
@@ -192,17 +112,21 @@ class Worker(ThreadWorker):
 
     def _serve(self, conn: Connection) -> None:
         pool = self._probes if conn.asks_for_a_probe() else self.tpool
-        if pool is self.tpool:
-            self._line.join(conn)
         conn.hand_over()
+        if pool is self.tpool:
+            self._line.join(conn, conn.key)
         served = pool.submit(self.handle, conn)
         served.add_done_callback(lambda future: self.method_queue.defer(self.finish_request, conn, future))
 
     def handle(self, conn: TConn) -> bool:
         """Serve a connection's next request, on one of the threads."""
         self._line.leave(conn)
-        cast("Connection", conn).sock.begin()
-        return super().handle(conn)
+        conn = cast("Connection", conn)
+        conn.sock.begin(conn.key)
+        try:
+            return super().handle(conn)
+        finally:
+            conn.sock.end()
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
         """Whether the connection is used again: not where the rest of a body that nobody read is malformed."""

@@ -9,6 +9,7 @@ from gunicorn.http.errors import ParseException
 from pydantic import ValidationError
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeout
 
+from api.clients import TooManySlow
 from api.problems import PROBLEM_MEDIA_TYPE, Fault, Problem, faults_of
 from shield.errors import (
     BacklogFull,
@@ -32,6 +33,7 @@ from shield.errors import (
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 5
+SLOW_SECONDS = 10.0  # to wait for while too many clients of one account are slow
 BACKLOG_SECONDS = 60  # to wait for while too many items wait: workers need minutes, not seconds
 HTTP_STATUS: dict[type[ShieldError], HTTPStatus] = {
     InvalidSubmission: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -63,7 +65,7 @@ CODES = {
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "headers_too_large",
 }
 INVALID_REQUEST = "invalid_request"
-PAGES = ("entrance", "pages")  # blueprints that people look at
+PAGES = ("entrance", "pages", "manage")  # blueprints that people look at
 
 
 class TooLargeUpload(ShieldError):
@@ -140,6 +142,9 @@ def _shield_error(error: ShieldError) -> Response:
 
 
 def _cut_short(error: ClientDisconnected) -> Response:
+    if isinstance(error.__context__, TooManySlow):
+        detail = "others wait, and too many bodies of this account come slowly: send fewer at a time"
+        return _shield_error(RateLimited(detail, SLOW_SECONDS))
     if isinstance(error.__context__, TimeoutError):
         return _http_error(RequestTimeout("the body arrived too slowly: send the whole request again"))
     return _shield_error(Malformed("the body ended before it was whole: send the whole request again"))

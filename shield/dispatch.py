@@ -118,7 +118,8 @@ NEXT = (
     .with_for_update(skip_locked=True)
 )
 NEXT_IN_COMPANY = NEXT.where(CHUNK.c.alone.is_(False))
-NEXT_OF_OTHERS = NEXT.where(CHUNK.c.account_id.not_in(bindparam("not_of", expanding=True)))
+OF_OTHERS = CHUNK.c.account_id.not_in(bindparam("not_of", expanding=True))
+NEXT_OF_OTHERS, NEXT_OF_OTHERS_IN_COMPANY = NEXT.where(OF_OTHERS), NEXT_IN_COMPANY.where(OF_OTHERS)
 FENCE = (
     update(CHUNK)
     .where(THIS_CHUNK, CHUNK.c.lease_token == bindparam("token"), CHUNK.c.lease_until > bindparam("moment"))
@@ -158,9 +159,10 @@ def lease_next(session: Session, seconds: float, company: bool = False) -> Lease
     return _lease_first(session, seconds, NEXT_IN_COMPANY if company else NEXT, {"ahead": False})
 
 
-def lease_ahead(session: Session, seconds: float, not_of: Collection[str] = ()) -> Lease | None:
-    """Take the next ready chunk that is to be fetched ahead and is not of these accounts, in the same order."""
-    return _lease_first(session, seconds, NEXT_OF_OTHERS, {"ahead": True, "not_of": list(not_of)})
+def lease_ahead(session: Session, seconds: float, company: bool = False, not_of: Collection[str] = ()) -> Lease | None:
+    """Take the next ready chunk that is to be fetched ahead and is not of these accounts, likewise."""
+    query = NEXT_OF_OTHERS_IN_COMPANY if company else NEXT_OF_OTHERS
+    return _lease_first(session, seconds, query, {"ahead": True, "not_of": list(not_of)})
 
 
 def _lease_first(session: Session, seconds: float, query: Select[Any], bound: dict[str, object]) -> Lease | None:
@@ -295,7 +297,7 @@ def sweep(session: Session, limit: int = 100) -> int:
     ).all()
     for chunk in expired:
         chunk.deaths += 1
-        chunk.alone, chunk.ahead = True, False
+        chunk.alone = True
         if chunk.size == 1 and chunk.deaths >= POISON_AT:
             _fail_as_poison(session, chunk)
         elif chunk.size > 1 and chunk.deaths >= SPLIT_AT:
@@ -310,7 +312,7 @@ def _give_back(session: Session, chunk: Chunk) -> None:
     if _free_items(session, chunk):
         chunk.turn = turns.served_now(session, chunk.lane, chunk.ahead)
         _unlease(session, chunk, ChunkState.READY)
-        outbox.owe_scans(session, session.get_one(Job, chunk.job_id), [(chunk.id, chunk.turn)])
+        outbox.owe_again(session, session.get_one(Job, chunk.job_id), chunk.id, chunk.turn)
     else:
         _unlease(session, chunk, ChunkState.DONE)
 
@@ -321,7 +323,7 @@ def _split(session: Session, chunk: Chunk) -> None:
     _unlease(session, chunk, ChunkState.SPLIT)
     if not remaining:
         return
-    turn = turns.served_now(session, chunk.lane, ahead=False)
+    turn = turns.served_now(session, chunk.lane, chunk.ahead)
     singles = [
         Chunk(
             id=f"{chunk.id}_{number:07d}",
@@ -331,7 +333,7 @@ def _split(session: Session, chunk: Chunk) -> None:
             lane=chunk.lane,
             turn=turn,
             size=1,
-            ahead=False,
+            ahead=chunk.ahead,
             alone=True,
         )
         for number in range(len(remaining))

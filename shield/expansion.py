@@ -93,14 +93,18 @@ def submit(
 
 
 def next_account(
-    session: Session, after: str, kinds: Collection[SourceKind] = KINDS, waiting: Collection[str] = ()
+    session: Session,
+    after: str,
+    kinds: Collection[SourceKind] = KINDS,
+    waiting: Collection[str] = (),
+    not_of: Collection[str] = (),
 ) -> str | None:
     """The account whose turn comes after this account's, of those with jobs that expand; None when there is none.
 
-    Only jobs with a source of these kinds count, and none that is `waiting`, by their ids.
+    Only jobs with a source of these kinds count, none that is `waiting`, by their ids, and none `not_of` an account.
     """
     accounts = select(Job.account_id).join(Source, Source.job_id == Job.id).order_by(Job.account_id).limit(1)
-    accounts = accounts.where(*_due(kinds, waiting))
+    accounts = accounts.where(*_due(kinds, waiting), Job.account_id.not_in(not_of))
     following = session.scalars(accounts.where(Job.account_id > after)).first()
     return following or session.scalars(accounts).first()
 

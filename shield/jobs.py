@@ -108,26 +108,30 @@ def retry(session: Session, account_id: str, job_id: str, chunk_items: int) -> J
 
 
 def check_backlog(session: Session, account_id: str, most: int) -> None:
-    """Raises BacklogFull when more than `most` items wait, and more of this account's than its fair part of `most`.
+    """Raises BacklogFull when more than `most` items wait, and more of this account's than its fair part of `most`."""
+    own = beyond_backlog(session, most).get(account_id)
+    if own is not None:
+        raise BacklogFull(
+            f"more items wait than the limit of {most}, and {own} of them are this account's: nothing was accepted,"
+            " try again later"
+        )
+
+
+def beyond_backlog(session: Session, most: int) -> dict[str, int]:
+    """When more than `most` items wait: the accounts that have more than their fair part of `most`, and how many.
 
     An account's fair part is that of the accounts that wait: so nobody is locked out by the jobs of another.
     """
     # The state is written out, not bound: only so can a database see that the index of live jobs serves.
     live = Job.state != literal_column("'ended'")
     pending = func.coalesce(func.sum(Job.total - Job.done - Job.failed - Job.canceled), 0)
-    total = session.scalar(select(pending).where(live)) or 0
-    if total <= most:
-        return
+    if (session.scalar(select(pending).where(live)) or 0) <= most:
+        return {}
     # By an expression, so that no index of every job there ever was is read for the order of its accounts.
     account = func.coalesce(Job.account_id, literal_column("''"))
     found = session.execute(select(account, pending).where(live).group_by(account))
     waiting = {str(holder): int(items) for holder, items in found if items}
-    own = waiting.get(account_id, 0)
-    if own * len(waiting) > most:
-        raise BacklogFull(
-            f"{total} items wait, more than the limit of {most}, and {own} of them are this account's: nothing was"
-            " accepted, try again later"
-        )
+    return {holder: items for holder, items in waiting.items() if items * len(waiting) > most}
 
 
 def add_items(session: Session, job: Job, items: Sequence[NewItem], first: int, chunk_items: int) -> None:
@@ -200,9 +204,14 @@ def items(
     state: ItemState | None = None,
     verdict: Verdict | None = None,
 ) -> list[Item]:
-    """Items of a job in the order of its submission, with faces and weights, from the one after `after` on."""
+    """Items of a job in the order of its submission, with faces and weights, from the one after `after` on.
+
+    Raises InvalidSubmission where `after` is no id of an item of this job.
+    """
     query = select(Item).where(Item.job_id == job.id, Item.account_id == job.account_id)
     if after is not None:
+        if not after.startswith(f"itm_{job.id[4:]}_"):
+            raise InvalidSubmission(f"{after!r} is no item of {job.id}: give the last_id of its page before", "/after")
         query = query.where(Item.ordinal > ordinal_of(after))
     if state is not None:
         query = query.where(Item.state == state)

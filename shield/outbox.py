@@ -33,6 +33,12 @@ def owe_scans(session: Session, job: Job, chunks: Sequence[tuple[str, int]]) -> 
     rows.add(session, OUTBOX, owed)
 
 
+def owe_again(session: Session, job: Job, chunk_id: str, turn: int) -> None:
+    """Note that a scan message is owed for a chunk that was given back. However often it is, one is owed."""
+    if session.scalars(select(Outbox.id).where(Outbox.chunk_id == chunk_id).limit(1)).first() is None:
+        owe_scans(session, job, [(chunk_id, turn)])
+
+
 def owed(session: Session, lane: str, limit: int) -> list[tuple[int, Message]]:
     """The next messages that are owed to a lane, by turn: outbox id and message."""
     query = select(Outbox).where(Outbox.lane == lane).order_by(Outbox.turn, Outbox.id).limit(limit)

@@ -116,7 +116,7 @@ class Role(StrEnum):
     """What a moderator may do; each may do what those before it may."""
 
     MODERATOR = "moderator"  # see photos, submit them, decide cases
-    LEAD = "lead"  # decide what was escalated; cancel jobs
+    LEAD = "lead"  # decide what was escalated
     ADMIN = "admin"  # manage keys, webhooks, policies and people
 
 

@@ -1,16 +1,15 @@
 """Fetching ahead: the images of other people's servers are fetched beside the scan, which never waits for them.
 
 A server that never answers holds up its own chunk alone, and one account's slow servers leave room for another's. What
-is fetched and not yet scanned is bounded, in images at a time and in bytes a chunk. A chunk that a worker died on is
-not fetched ahead: it would wait in company, and be blamed for others.
+is fetched and not yet scanned is bounded, in images at a time and in bytes a chunk. Of chunks that a worker died on one
+is in hand at a time: two that kill would be blamed for each other.
 """
 
 import logging
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 
 from shield import dispatch
 from shield.db import Database
@@ -45,11 +44,10 @@ def in_parts(fetched: Iterable[Fetched]) -> Iterator[list[Fetched]]:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """Fetched images of one lease; `scanned` is set by who has dealt with them. Or why nothing could be fetched."""
+    """Fetched images of one lease; `scanned` is set by who has dealt with them."""
 
     held: Lease
     part: list[Fetched]
-    trouble: StorageUnavailable | None = None
     scanned: threading.Event = field(default_factory=threading.Event)
 
 
@@ -65,39 +63,55 @@ class Ahead:
         self._keeper = keeper
         self._seconds = seconds
         self.wake: Callable[[], None] = lambda: None
-        self._parcels: SimpleQueue[Parcel] = SimpleQueue()
+        self._parcels: deque[Parcel] = deque()
         self._changing = threading.Lock()
         self._in_hand: dict[str, Lease] = {}  # by token
+        self._trouble: StorageUnavailable | None = None  # that nobody was told of yet
+        self._alone_waits = False  # one was in hand: first the other queue may give such a chunk
         self._stopping = False
 
     def begin(self) -> None:
         """Lease what there is room for, and begin to fetch it. Raises StorageUnavailable."""
-        while True:
+        while self._trouble is None:  # else it would come back at once, and be leased again
             fetches = self._fetches()
             if fetches.total() >= FETCHES:
                 return
             full = [account for account, count in fetches.items() if count >= ACCOUNT_FETCHES]
             with self._database.write() as session:
-                held = dispatch.lease_ahead(session, self._seconds, not_of=full)
+                held = dispatch.lease_ahead(session, self._seconds, self._alone_waits, full)
             if held is None:
                 return
+            self._alone_waits |= held.alone
+            thread = threading.Thread(target=self._fetch, args=(held,), name="ahead", daemon=True)
             with self._changing:
                 self._in_hand[held.token] = held
-            threading.Thread(target=self._fetch, args=(held,), name="ahead", daemon=True).start()
+            thread.start()
+
+    def holds_one_alone(self) -> bool:
+        """Whether a chunk that a worker died on is in hand: then no other such is to be taken.
+
+        Asked before each look at the other queue, so that both queues' such chunks take turns.
+        """
+        with self._changing:
+            self._alone_waits = any(held.alone for held in self._in_hand.values())
+        return self._alone_waits
 
     def take(self, images: int) -> list[Parcel]:
-        """What has been fetched, up to so many images or one parcel. Raises StorageUnavailable if fetching did."""
+        """What has been fetched, up to so many images or one parcel; what is to be scanned alone, alone.
+
+        Raises StorageUnavailable if fetching did, and nothing else has come.
+        """
         taken: list[Parcel] = []
-        while sum(len(parcel.part) for parcel in taken) < images:
-            try:
-                parcel = self._parcels.get_nowait()
-            except Empty:
+        while self._parcels and sum(len(parcel.part) for parcel in taken) < images:
+            alone = self._parcels[0].held.alone
+            if taken and alone:
                 break
-            if parcel.trouble is not None:
-                for earlier in taken:
-                    self._parcels.put(earlier)
-                raise parcel.trouble
-            taken.append(parcel)
+            taken.append(self._parcels.popleft())
+            if alone:
+                break
+        if not taken and self._trouble is not None:
+            trouble, self._trouble = self._trouble, None
+            raise trouble
         return taken
 
     def stop(self) -> None:
@@ -119,13 +133,14 @@ class Ahead:
     def _fetch(self, held: Lease) -> None:
         try:
             with self._keeper.holding([held]):
-                for part in in_parts(self._sources.fetch_all(held.items, CHUNK_FETCHES)):
+                for part in in_parts(self._fetched(held)):
                     self._hand_over(Parcel(held, part))
+                    del part  # it is not kept while the next one is fetched
                     if self._stopping:
                         return
         except StorageUnavailable as error:  # our own stores are away: no image's fault
+            self._trouble = error
             give_back(self._database, [held])
-            self._parcels.put(Parcel(held, [], error))
         except Exception:
             log.exception("chunk %s could not be fetched; its lease runs out and the sweep returns it", held.chunk_id)
         finally:
@@ -133,9 +148,15 @@ class Ahead:
                 del self._in_hand[held.token]
             self.wake()
 
+    def _fetched(self, held: Lease) -> Iterator[Fetched]:
+        for answer in self._sources.fetch_all(held.items, CHUNK_FETCHES):
+            if self._stopping:
+                return
+            yield answer
+
     def _hand_over(self, parcel: Parcel) -> None:
         """Wait until these images are scanned: so a chunk never holds more than one parcel of them."""
-        self._parcels.put(parcel)
+        self._parcels.append(parcel)
         self.wake()
         while not self._stopping and not parcel.scanned.wait(1.0):
             pass

@@ -2,7 +2,8 @@
 
 Accounts take turns, and so do the jobs of one account. Between two steps nothing is held but whose turn it is, and
 which jobs wait for a server: how far a source is stands in SQL, so going on after a step and going on after a crash are
-one and the same.
+one and the same. While the backlog is full, the sources of accounts that have more than their part of it wait: else a
+few manifests, each accepted while there was room, would fill the database far beyond its limit.
 """
 
 import logging
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from shield import buckets, expansion
+from shield import buckets, expansion, jobs
 from shield.archive import Archive, DamagedMember, Member
 from shield.blobs import Blobs
 from shield.db import Database
@@ -100,9 +101,10 @@ class Expander:
         moment = time.monotonic()
         waiting = [job_id for job_id, trouble in self._troubles.items() if trouble.until > moment]
         with self._database.read() as session:
-            account = expansion.next_account(session, self._account, self._kinds, waiting)
+            full = jobs.beyond_backlog(session, self._config.max_backlog_items)
+            account = expansion.next_account(session, self._account, self._kinds, waiting, full)
             if account is None:
-                if not waiting:
+                if not waiting and not full:
                     self._job_of.clear()
                     self._troubles.clear()  # of jobs that were canceled
                 return None

@@ -95,6 +95,9 @@ class Keeper:
                 renewed = dispatch.renew(session, leases, self._seconds)
         except StorageUnavailable:
             return  # tried again at the next turn; the leases may outlive it
+        except Exception:
+            log.exception("the leases could not be renewed; tried again in %g s", self._seconds / 4)
+            return
         with self._changing:
             for held in leases:
                 if held.token in self._held:

@@ -6,6 +6,7 @@ finds the chunk.
 
 import logging
 import threading
+import time
 from queue import Empty, SimpleQueue
 
 from shield.errors import StorageUnavailable
@@ -62,9 +63,16 @@ class ScanLoop:
             self._woken = False
             if not self._scanning.stopping:
                 pause = 0.0 if self._turn() else self._poll_seconds
+                self._rest()
             if answered is not None:
                 answered.set()
         self._scanning.ahead.stop()
+
+    def _rest(self) -> None:
+        """While storage is away nobody is listened to: what is given back asks to be scanned, again and again."""
+        until = time.monotonic() + self._poll_seconds
+        while self._storage_away and not self._scanning.stopping and time.monotonic() < until:
+            time.sleep(min(0.1, self._poll_seconds))
 
     def _turn(self) -> bool:
         """Scan one batch; whether there was one."""

@@ -90,7 +90,7 @@ class Scanning:
         leases = self._lease()
         if leases:
             self._scan(leases)
-        if self.stopping or (leases and leases[0].alone):
+        if self.stopping:
             return True
         parcels = self.ahead.take(self._config.batch_images)
         if parcels:
@@ -104,7 +104,8 @@ class Scanning:
         while images < self._config.batch_images and not (leases and leases[0].alone):
             try:
                 with self._database.write() as session:
-                    held = dispatch.lease_next(session, self._config.lease_seconds, company=bool(leases))
+                    company = bool(leases) or self.ahead.holds_one_alone()
+                    held = dispatch.lease_next(session, self._config.lease_seconds, company)
             except StorageUnavailable:
                 if not leases:
                     raise
@@ -123,9 +124,10 @@ class Scanning:
             try:
                 for part in in_parts(self._advancing(self._sources.fetch_all(items, FETCHES))):
                     if self.stopping:
-                        give_back(self._database, leases)
-                        return
+                        break
                     self._finish(sorted(part, key=lambda fetched: place[fetched[0].id]), lease_of)
+                if self.stopping:
+                    give_back(self._database, leases)
             except StorageUnavailable:  # the blob store is away: no image's fault, and no worker's
                 give_back(self._database, leases)
                 raise
@@ -145,6 +147,8 @@ class Scanning:
 
     def _advancing(self, fetched: Iterable[Fetched]) -> Iterator[Fetched]:
         for answer in fetched:
+            if self.stopping:
+                return
             self._keeper.advance()
             yield answer
 

@@ -139,7 +139,7 @@ class Chunk(Base):
     which are fetched ahead of its scan.
 
     `deaths` counts the leases that ran out; a chunk with `alone` set is scanned without company, so that what kills a
-    worker is found without blaming its neighbours, and it is not fetched ahead, where it would wait in company.
+    worker is found without blaming its neighbours, and a worker holds one such at a time.
     """
 
     __tablename__ = "chunk"

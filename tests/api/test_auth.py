@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from shield import accounts, deliveries, endpoints
+from shield import accounts, audit, deliveries, endpoints, moderators
 from shield.db import now
 from shield.models import ApiKey
 from shield.secret import Seal, secret_key
 from shield.settings import Settings
-from shield.states import EventType, Scope
+from shield.states import EventType, Role, Scope
 from tests.api.conftest import House, face, form_token
 
 OPEN, SESSION = "anybody", "a browser session"
@@ -58,6 +58,9 @@ MATRIX = {
     "DELETE /v1/keys/<key_id>": ADMIN,
     "GET /v1/items/<item_id>": READ,
     "GET /v1/items/<item_id>/view": READ,
+    "GET /keys": SESSION,
+    "POST /keys": SESSION,
+    "POST /keys/<key_id>/revoke": SESSION,
     "POST /jobs": SESSION,
     "GET /jobs/<job_id>": SESSION,
     "POST /jobs/<job_id>/cancel": SESSION,
@@ -220,12 +223,32 @@ def test_another_accounts_work_is_in_no_list(house: House, work: dict[str, str])
     assert work["job_id"] not in client.get("/").text
 
 
+ADMINS = {"GET /keys", "POST /keys", "POST /keys/<key_id>/revoke"}
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_role_opens_what_it_opens_and_nothing_else(house: House, work: dict[str, str], role: Role) -> None:
+    with house.database.write() as session:
+        person = moderators.create(session, house.account_id, "robin", "no password", role, audit.OPERATOR)
+    client = house.app.test_client()
+    with client.session_transaction() as cookie:
+        cookie["account"], cookie["moderator"], cookie["number"] = house.account_id, person.id, 0
+    for route in (route for route, who in MATRIX.items() if who == SESSION):
+        method, path = filled(route, work)
+        answer = client.open(path, method=method, content_type="multipart/form-data" if method == "POST" else None)
+        if route in ADMINS and role != Role.ADMIN:
+            assert (answer.status_code, b"role admin" in answer.data) == (403, True), route
+        else:  # the form's token is what is missing
+            assert answer.status_code == (403 if method == "POST" else 200), route
+            assert b"role admin" not in answer.data
+
+
 @pytest.mark.parametrize("token", [None, "", "wrong", "täuschung"])
 def test_a_form_without_its_token_changes_nothing(house: House, work: dict[str, str], token: str | None) -> None:
     house.sign_in(house.client)
     before = house.get("/v1/jobs").get_json()
     forms = [route for route, who in MATRIX.items() if route.startswith("POST ") and not isinstance(who, Scope)]
-    assert len(forms) == 5
+    assert len(forms) == 7
     for route in forms:
         method, path = filled(route, work)
         data = {} if token is None else {"form_token": token}

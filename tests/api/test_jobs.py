@@ -109,6 +109,14 @@ def test_a_wrong_query_is_refused_with_a_pointer(house: House, query: str, point
     assert [fault["pointer"] for fault in answer.get_json()["errors"]] == [pointer]
 
 
+def test_a_cursor_of_another_job_is_refused(house: House) -> None:
+    first, second = house.submit(2), house.submit(2)
+    after = house.get(f"/v1/jobs/{second}/items").get_json()["first_id"]
+    assert len(house.get(f"/v1/jobs/{second}/items", after=after).get_json()["data"]) == 1
+    answer = house.get(f"/v1/jobs/{first}/items", after=after)
+    assert (answer.status_code, answer.get_json()["errors"][0]["pointer"]) == (422, "/after")
+
+
 def test_results_stream_what_is_done_so_far_and_then_all(house: House) -> None:
     job_id = house.submit(6)
     assert house.get(f"/v1/jobs/{job_id}/results").text == ""
@@ -129,6 +137,26 @@ def test_results_are_read_in_pages_whose_seams_do_not_show(house: House, monkeyp
     house.scan_all()
     lines = house.get(f"/v1/jobs/{job_id}/results").text.splitlines()
     assert [json.loads(line)["custom_id"] for line in lines] == [f"{n}.jpg" for n in range(8)]
+
+
+def test_an_account_has_four_results_read_to_it_at_a_time(house: House) -> None:
+    job_id = house.submit(2)
+    house.scan_all()
+    path = f"/v1/jobs/{job_id}/results"
+    for _ in range(5):
+        house.client.head(path, headers=house.bearer).close()  # of which nothing is read
+        assert house.get(path).text.count("\n") == 2
+    answers = [house.get(path) for _ in range(4)]
+    refused = house.get(path)
+    assert (refused.status_code, refused.get_json()["code"]) == (429, "rate_limited")
+    assert int(refused.headers["Retry-After"]) > 0
+    _, key = house.new_account("other")
+    assert house.client.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+    assert answers.pop().text.count("\n") == 2
+    last = house.get(path)
+    assert last.status_code == 200
+    for answer in (*answers, last):
+        answer.close()
 
 
 def test_canceling_ends_what_waits_and_lets_leased_items_finish(house: House) -> None:

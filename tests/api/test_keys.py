@@ -2,7 +2,7 @@
 
 import pytest
 
-from shield import audit, moderators
+from shield import accounts, audit, moderators
 from shield.states import Role
 from tests.api.conftest import House, form_token
 
@@ -94,3 +94,31 @@ def test_a_cookie_over_https_is_for_this_host_alone(house: House) -> None:
     assert "Secure" in cookie
     assert "Path=/" in cookie
     assert "Domain" not in cookie
+
+
+def test_keys_are_made_and_revoked_in_the_browser(house: House) -> None:
+    house.sign_in(house.client)
+    page = house.client.get("/keys")
+    assert f"…{house.key[-4:]}" in page.text
+    form = {"form_token": form_token(page), "name": "<b>crawler</b>", "days": "", "scope": ["jobs:write", "jobs:read"]}
+    made = house.client.post("/keys", data=form)
+    assert "&lt;b&gt;crawler" in made.text
+    key = made.text.partition("<pre><code>")[2].partition("<")[0]
+    assert house.client.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+    assert key not in house.client.get("/keys").text
+    with house.database.read() as session:
+        key_id = accounts.identify(session, key).id
+    assert house.client.post(f"/keys/{key_id}/revoke", data=form).status_code == 303
+    assert house.client.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code == 401
+    with house.database.read() as session:
+        assert audit.newest(session, house.account_id, 1)[0].actor == "link"
+
+
+@pytest.mark.parametrize("wrong", [{"scope": []}, {"scope": ["everything"]}, {"days": "-1"}, {"days": "soon"}])
+def test_a_form_that_makes_no_key_says_why(house: House, wrong: dict[str, object]) -> None:
+    house.sign_in(house.client)
+    form = {"form_token": form_token(house.client.get("/keys")), "name": "x", "scope": ["jobs:read"]} | wrong
+    answer = house.client.post("/keys", data=form)
+    assert answer.status_code == 422
+    assert "No key was made" in answer.text
+    assert len(house.get("/v1/keys").get_json()["data"]) == 1

@@ -6,14 +6,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 from sqlalchemy import update
 
-from shield import jobs
+from shield import accounts, jobs
 from shield.jobs import NewItem
 from shield.models import Item
 from shield.states import ItemState
@@ -82,6 +84,33 @@ def test_clients_that_do_nothing_stop_nobody_else(server: Server) -> None:
     assert server.jobs() == 1
     assert len(server.get(path).text.splitlines()) == 3000
     for connection in held:
+        connection.close()
+
+
+def test_one_accounts_slow_bodies_leave_threads_to_others(server: Server) -> None:
+    with server.database.write() as session:
+        other = accounts.create_key(session, accounts.create_account(session, "other").id)
+    body = {"Content-Type": "application/jsonl", "Content-Length": "2000000"}
+    slow = [server.connect(server.head("POST", "/v1/jobs", **body)) for _ in range(4)]
+    served = threading.Event()
+
+    def trickle() -> None:
+        while not served.wait(0.1):
+            for connection in slow:
+                with suppress(OSError):  # it was refused
+                    connection.sendall(b'{"url": "https://example.org"}\n' * 60)
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    answer = httpx.get(f"{server.url}/v1/jobs", headers={"Authorization": f"Bearer {other}"}, timeout=PATIENCE)
+    refused = {connection for connection in slow if select.select([connection], [], [], 0)[0]}
+    heads = [connection.recv(1000) for connection in refused]
+    served.set()
+    thread.join()
+    assert answer.status_code == 200
+    assert 1 <= len(refused) <= 3
+    assert all(head.startswith(b"HTTP/1.1 429 ") and b"Retry-After: " in head for head in heads)
+    for connection in slow:
         connection.close()
 
 

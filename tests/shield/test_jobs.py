@@ -266,7 +266,7 @@ def test_a_backlog_is_full_when_more_items_wait_than_may(database: Database, acc
         jobs.check_backlog(session, account_id, 0)
         submit(session, account_id, items=5)
         jobs.check_backlog(session, account_id, 5)
-        with pytest.raises(BacklogFull, match="5 items wait"):
+        with pytest.raises(BacklogFull, match="the limit of 4, and 5 of them"):
             jobs.check_backlog(session, account_id, 4)
         held = take(session)
         dispatch.record(session, held, [scanned(item.id) for item in held.items])
@@ -280,7 +280,7 @@ def test_a_full_backlog_refuses_only_accounts_with_more_than_their_part_of_it(
         little, nothing = (accounts.create_account(session, name).id for name in ("little", "nothing"))
         submit(session, account_id, items=6)
         submit(session, little, items=2)
-        with pytest.raises(BacklogFull, match="8 items wait, more than the limit of 7, and 6 of them"):
+        with pytest.raises(BacklogFull, match="the limit of 7, and 6 of them"):
             jobs.check_backlog(session, account_id, 7)
         jobs.check_backlog(session, little, 7)
         jobs.check_backlog(session, nothing, 7)

@@ -18,20 +18,25 @@ from tests.shield.work import WEIGHTS, scanned, submit, take
 Statement = tuple[str, Any]
 Ask = Callable[[Session, str, Job], object]
 
-AFTER = f"itm_{'0' * 27}_0000003"
+
+def after(job: Job) -> str:
+    """The id of an item of a job: a page begins behind it."""
+    return f"itm_{job.id[4:]}_0000003"
+
+
 PAGES: dict[str, tuple[Ask, str]] = {  # what is asked, and the index that answers it
     "newest jobs": (lambda session, account, job: jobs.newest(session, account, 20), "ix_job_account_id_id"),
     "older jobs": (lambda session, account, job: jobs.newest(session, account, 20, job.id), "ix_job_account_id_id"),
     "items": (
-        lambda session, account, job: jobs.items(session, job, 20, AFTER),
+        lambda session, account, job: jobs.items(session, job, 20, after(job)),
         "uq_item_job_id|sqlite_autoindex_item_2",
     ),
     "items of a state": (
-        lambda session, account, job: jobs.items(session, job, 20, AFTER, ItemState.DONE),
+        lambda session, account, job: jobs.items(session, job, 20, after(job), ItemState.DONE),
         "ix_item_job_id_state_ordinal",
     ),
     "items of a verdict": (
-        lambda session, account, job: jobs.items(session, job, 20, AFTER, None, Verdict.FAKE),
+        lambda session, account, job: jobs.items(session, job, 20, after(job), None, Verdict.FAKE),
         "ix_item_verdict",
     ),
     "an item": (lambda session, account, job: jobs.item(session, account, f"itm_{job.id[4:]}_0000000"), "item"),
@@ -48,7 +53,7 @@ PAGES: dict[str, tuple[Ask, str]] = {  # what is asked, and the index that answe
         "ix_chunk_state_lane_ahead_turn_id",
     ),
     "the next chunk to fetch ahead": (
-        lambda session, account, job: dispatch.lease_ahead(session, 60, ["acc_1", "acc_2"]),
+        lambda session, account, job: dispatch.lease_ahead(session, 60, not_of=["acc_1", "acc_2"]),
         "ix_chunk_state_lane_ahead_turn_id",
     ),
     "the next turn": (

@@ -87,8 +87,8 @@ def test_what_is_fetched_ahead_has_turns_of_its_own(database: Database, account_
         found = session.execute(select(Chunk.ahead, Chunk.turn).order_by(Chunk.id)).all()
     assert [tuple(row) for row in found] == [(True, 0), (False, 0), (True, 1), (False, 1)]
     with database.write() as session:
-        assert dispatch.lease_ahead(session, 60, [account_id]) is None
-        ahead = dispatch.lease_ahead(session, 60, ["acc_other"])
+        assert dispatch.lease_ahead(session, 60, not_of=[account_id]) is None
+        ahead = dispatch.lease_ahead(session, 60, not_of=["acc_other"])
         assert ahead is not None
         assert [item.url for item in ahead.items] == [url.url, url.url]
         assert turns.served_now(session, "interactive", ahead=True) == 0

@@ -1,17 +1,17 @@
 """Fetching ahead: servers that do not answer hold up their own chunk alone."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, select
 
-from shield import accounts, jobs
-from shield.db import now
+from shield import accounts, dispatch, jobs
 from shield.dispatch import LeasedItem
 from shield.errors import StorageUnavailable
 from shield.jobs import NewItem
-from shield.models import Chunk, Job
+from shield.models import Chunk, Job, Outbox
 from tests.worker.conftest import House, wait_until
 from tests.worker.stub import CARD, StubScanner
 from worker import ahead
@@ -37,7 +37,7 @@ class Servers:
                 raise StorageUnavailable("the blob store is away")
             if "dead" in url:
                 self.hold.wait(60)
-            yield item, b"face " + url.encode()
+            yield item, b"face " + (item.url or item.id).encode()
 
 
 @pytest.fixture
@@ -131,21 +131,97 @@ def test_images_that_together_are_too_large_for_memory_are_scanned_in_parts(
     house.check()
 
 
-def test_a_chunk_that_a_worker_died_on_is_not_fetched_ahead_but_scanned_alone(house: House, servers: Servers) -> None:
+def abandon(house: House, *jobs: Job, deaths: int = 1) -> None:
+    """Let workers die that hold every chunk of these jobs."""
+    ids = [job.id for job in jobs]
+    for _ in range(deaths):
+        with house.database.write() as session:
+            chunks = list(session.scalars(select(Chunk.id).where(Chunk.job_id.in_(ids), Chunk.state == "ready")))
+            for chunk_id in chunks:
+                dispatch.lease(session, chunk_id, 0.0)
+        house.sweep()
+
+
+def test_a_chunk_that_a_worker_died_on_is_scanned_alone(house: House, servers: Servers) -> None:
     job = submit(house, "acme", "http://good.example/1", "http://good.example/2")
-    first = scanning_with(house, servers, StubScanner())
-    first.ahead.begin()
-    with house.database.write() as session:
-        session.execute(update(Chunk).values(lease_until=now(session)))
-    assert house.sweep() == 1
+    abandon(house, job)
     (chunk,) = house.chunks(job)
-    assert (chunk.state, chunk.alone, chunk.ahead) == ("ready", True, False)
+    assert (chunk.state, chunk.alone, chunk.ahead) == ("ready", True, True)
     house.submit(b"face 1")
+    submit(house, "acme", "http://good.example/3")
     scanner = StubScanner()
     scanning = scanning_with(house, servers, scanner)
     wait_until(lambda: state(house, job) == "ended", meanwhile=scanning.scan_ready)
     assert [b"face http://good.example/1", b"face http://good.example/2"] in scanner.batches
-    first.ahead.stop()
+    house.check()
+
+
+def test_servers_that_never_answer_hold_up_nobody_after_a_worker_died_either(house: House, servers: Servers) -> None:
+    dead = submit(house, "slow", *[f"http://dead.example/{n}" for n in range(40)])
+    abandon(house, dead)
+    scanning = scanning_with(house, servers, StubScanner())
+    scanning.scan_ready()
+    later = [submit(house, "beta", "http://good.example/1"), house.submit(b"face 1")]
+    for job in later:
+        wait_until(lambda job=job: state(house, job) == "ended", meanwhile=scanning.scan_ready)  # type: ignore[misc]
+    assert [url for url in servers.asked if "dead" in url] == ["http://dead.example/0"]
+    house.check()
+    scanning.ahead.stop()
+
+
+def test_of_chunks_that_workers_died_on_one_is_in_hand_and_both_queues_take_turns(
+    house: House, servers: Servers
+) -> None:
+    remote = submit(house, "slow", *[f"http://good.example/{n}" for n in range(6)], chunk_items=1)
+    local = house.submit(*[b"face %d" % n for n in range(3)], chunk_items=1)
+    abandon(house, remote, local)
+    scanner = StubScanner()
+    scanning = scanning_with(house, servers, scanner)
+    wait_until(lambda: state(house, remote) == state(house, local) == "ended", meanwhile=scanning.scan_ready)
+    assert [len(batch) for batch in scanner.batches] == [1] * 9
+    kinds = ["remote" if b"http" in batch[0] else "local" for batch in scanner.batches]
+    assert kinds[:6].count("local") == 3
+    house.check()
+
+
+def test_what_storage_that_is_away_gives_back_is_not_asked_for_again_and_again(house: House, servers: Servers) -> None:
+    jobs_ = [submit(house, name, "http://good.example/1") for name in ("a", "b", "c")]
+    servers.away = True
+    scanning = scanning_with(house, servers, StubScanner())
+    loop = ScanLoop(scanning, poll_seconds=3600.0)
+    loop.start()
+    wait_until(lambda: servers.asked)
+    for _ in range(20):
+        scanning.ahead.wake()
+        time.sleep(0.02)
+    loop.stop()
+    loop.join()
+    assert len(servers.asked) <= 2 * len(jobs_)  # of the turn that found it away, and of the one before
+    with house.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Outbox)) == len(jobs_)
+    assert [chunk.deaths for job in jobs_ for chunk in house.chunks(job)] == [0, 0, 0]
+    house.check()
+
+
+def test_a_worker_that_stops_waits_for_no_further_image(house: House) -> None:
+    job = house.submit(*[b"face %d" % n for n in range(4)])
+
+    class Stops:
+        """A source that is told to stop while it gives the second image."""
+
+        def fetch_all(self, items: Sequence[LeasedItem], at_once: int) -> Iterator[Fetched]:
+            yield items[0], b"face 0"
+            scanning.stopping = True
+            yield items[1], b"face 1"
+            raise AssertionError("asked for more")
+
+    scanning = Scanning(
+        house.database, house.blobs, StubScanner(), register(house.database, CARD), house.config, Stops()
+    )
+    scanning.scan_ready()
+    (chunk,) = house.chunks(job)
+    assert (chunk.state, chunk.deaths) == ("ready", 0)
+    house.check()
 
 
 def test_the_loop_is_woken_by_what_was_fetched(house: House, servers: Servers) -> None:
