@@ -28,7 +28,7 @@ class Quota:
 
 @dataclass
 class Client:
-    """One account's client. `poison` and `cancels` count the images and the requests of that kind that it owes."""
+    """One account's client. `poison`, `cancels` and `manifests` count the images and requests that it owes of each."""
 
     name: str
     http: httpx.Client
@@ -37,6 +37,7 @@ class Client:
     quota: Quota
     poison: int = 0
     cancels: int = 0
+    manifests: int = 0
     sent: int = 0
     gave_up: bool = False
     troubles: dict[str, int] = field(default_factory=dict)
@@ -83,6 +84,9 @@ class Client:
         kind = self.random.choices(("small", "middle", "manifest", "files"), (45, 30, 15, 10))[0]
         if self.quota.images <= self.sent or (self.poison and kind == "files"):
             kind = "small"
+        if self.manifests:
+            self.manifests -= 1
+            kind = "manifest"
         size = self.random.randint(*{"small": (1, 24), "middle": (25, 200), "manifest": (100, 1500)}.get(kind, (1, 8)))
         size = min(size, most)
         poisonous = self.poison > 0

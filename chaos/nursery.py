@@ -4,6 +4,7 @@
 itself which of its children ended. With its standard input all of them end.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -33,7 +34,8 @@ class Born:
     def send_signal(self, number: int) -> None:
         """Send a signal, if it lives."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it ended, and the nursery is about to say so
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """SIGTERM."""

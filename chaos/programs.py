@@ -40,12 +40,14 @@ def scan(steps: Steps) -> int:
     from kombu.transport.redis import QoS
 
     from worker import app
+    from worker.ahead import Ahead
     from worker.loop import ScanLoop
     from worker.scan import Scanning
 
     _trace_leases(steps)
     steps.up_before(ScanLoop, "start")
     steps.before(Scanning, "_scan", "claimed")
+    steps.before(Ahead, "_fetch", "claimed")
     steps.before(Scanning, "_scan_fetched", "fetched")
     steps.before(Scanning, "_record", "scanned")
     steps.after(Scanning, "_record", "committed")
@@ -126,6 +128,7 @@ def _trace_leases(steps: Steps) -> None:
 
 def preload() -> None:
     """Import what the programs need, and touch nothing else."""
+    import api.__main__  # noqa: F401
     import worker.app
     import worker.house  # noqa: F401
 

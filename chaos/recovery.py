@@ -26,6 +26,7 @@ class Recovery(NamedTuple):
     began: float
     seconds: float
     chunk: str
+    waited: float  # with nothing left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def _recovery(
     if over == float("inf"):
         return None  # it never ended, and is found as lost
     left_out = sum(max(0.0, min(over, end) - max(began, start)) for start, end in away)
-    return Recovery(held.loss.kind, began, over - began - left_out, held.chunk)
+    return Recovery(held.loss.kind, began, over - began - left_out, held.chunk, over - began)
 
 
 def late_writes(traces: Iterable[dict[str, Any]]) -> list[Finding]:

@@ -1,15 +1,17 @@
 """The report: one page that says what was broken, what became of the images, and which bars hold."""
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from chaos.faults import NAMED
+from chaos.injector import NAMED
 from chaos.recovery import percentile
 from chaos.run import Result
 from chaos.steps import STEPS
 from training.bars import Bar
 
+STEP_SHARE = 25  # of so many faults one hits each named step, at least
 SHOWN = 20  # findings that are written out
 
 
@@ -17,9 +19,11 @@ def bars(result: Result) -> list[Bar]:
     """What must hold."""
     plan = result.order.plan
     seconds = [recovery.seconds for recovery in result.recoveries]
+    fewest = min(result.hits.get(step, 0) for step in NAMED)
     most = 1.5 * plan.lease_seconds + plan.sweep_seconds
     return [
         *(Bar(f"{plan.dialect}_{name}", count, 0, at_most=True) for name, count in result.tally.items()),
+        Bar(f"{plan.dialect}_named_step_hits_fewest", fewest, result.order.faults // STEP_SHARE),
         Bar(f"{plan.dialect}_recovery_p99_seconds", percentile(seconds, 0.99), most, at_most=True),
     ]
 
@@ -53,8 +57,9 @@ def _section(result: Result) -> list[str]:
         f"Recovery of {len(seconds)} chunks whose worker died or froze, from that moment to the next result of the"
         f" chunk: p50 {percentile(seconds, 0.5):.2f} s, p99 {percentile(seconds, 0.99):.2f} s,"
         f" longest {max(seconds, default=0.0):.2f} s. The {result.away_seconds:.0f} s in which the database took no"
-        f" write, or no worker or no house was up, are left out. What must always hold was looked at"
-        f" {result.checks} times."
+        f" write, or no worker or no house was up, are left out; with them the p99 is"
+        f" {percentile([recovery.waited for recovery in result.recoveries], 0.99):.2f} s. What must always hold was"
+        f" looked at {result.checks} times. The load of the machine was {result.load:.1f} on {os.cpu_count()} cores."
     )
     steps = [f"| {step}{'*' * (step in NAMED)}: {what} | {result.hits.get(step, 0)} |" for step, what in STEPS.items()]
     lines = [f"## {result.order.plan.dialect}, {result.order.plan.redis}", "", became, "", recovered, ""]
@@ -63,6 +68,9 @@ def _section(result: Result) -> list[str]:
     if result.troubles:
         told = ", ".join(f"{count} x {what}" for what, count in sorted(result.troubles.items()))
         lines += ["", f"What clients met and tried again: {told}."]
+    if result.black_holes:
+        longest, count = max(result.black_holes), len(result.black_holes)
+        lines += ["", f"Of {count} black holes the longest lasted {longest:.0f} s."]
     lines += [f"\nNOT INJECTED: {what}." for what in result.skipped]
     lines += [f"\nFault that could not be injected: {what}" for what in result.errors]
     if result.findings:
@@ -95,8 +103,11 @@ def record(results: Sequence[Result]) -> dict[str, Any]:
             "faults": result.faults,
             "steps": result.hits,
             "tally": result.tally,
+            "black_hole_seconds": [round(seconds, 1) for seconds in result.black_holes],
+            "errors": result.errors,
             "recovery_seconds": sorted(round(recovery.seconds, 3) for recovery in result.recoveries),
             "away_seconds": round(result.away_seconds, 1),
+            "load": round(result.load, 1),
             "troubles": result.troubles,
             "skipped": result.skipped,
         }

@@ -1,5 +1,6 @@
 """One run: a stack, clients, faults; then quiescence, and every check."""
 
+import os
 import random
 import sys
 import threading
@@ -13,8 +14,10 @@ from sqlalchemy import text
 from benchmarks.stack import until
 from chaos import history, invariants
 from chaos.clients import Client, Quota
-from chaos.faults import LIBRARY, Injector
+from chaos.faults import LIBRARY, Faults
+from chaos.fleet import Fleet
 from chaos.history import History
+from chaos.injector import Injector, deck
 from chaos.invariants import Finding
 from chaos.receiver import Receiver
 from chaos.recovery import Recovery, absences, joined, late_writes, recoveries
@@ -24,7 +27,7 @@ from shield.errors import StorageUnavailable
 
 CLIENTS = 3
 OUTAGE_SECONDS = 0.5  # without a write, from which on the database counts as away
-CHECK_SECONDS = 2.0  # between two looks at what must always hold
+CHECK_SECONDS = 1.0  # between two looks at what must always hold
 
 
 @dataclass
@@ -59,6 +62,8 @@ class Result:
     findings: list[Finding] = field(default_factory=list)
     recoveries: list[Recovery] = field(default_factory=list)
     away_seconds: float = 0.0
+    load: float = 0.0  # of the machine in the last five minutes, by the chaos itself and by all else
+    black_holes: list[float] = field(default_factory=list)
 
     @property
     def tally(self) -> dict[str, int]:
@@ -111,7 +116,7 @@ class Probe:
             except StorageUnavailable:
                 continue
             self.checks += 1
-            pause = max(CHECK_SECONDS, 10 * (time.monotonic() - began))  # it grows with the images
+            pause = max(CHECK_SECONDS, 3 * (time.monotonic() - began))  # it grows with the images
 
 
 def run(order: Order) -> Result:
@@ -131,7 +136,9 @@ def run(order: Order) -> Result:
             Client(f"client-{n}", stack.new_client(f"client-{n}"), log, random.Random(drawn.random()), quota)
             for n in range(CLIENTS)
         ]
-        injector = Injector(stack, clients, log, drawn, min(60.0, max(2 * order.plan.lease_seconds, deck_seconds / 20)))
+        longest = min(60.0, max(2 * order.plan.lease_seconds, deck_seconds / 10))
+        faults = Faults(stack, Fleet(stack, drawn), clients, drawn, longest)
+        injector = Injector(faults, log, drawn)
         receiver = Receiver(log, drawn.random())
         for client in clients:
             receiver.trust(client.name, client.subscribe(receiver.url(client.name)))
@@ -139,20 +146,26 @@ def run(order: Order) -> Result:
         for thread in threads:
             thread.start()
         until(lambda: any(client.sent for client in clients))
-        deck = list(order.kinds) if order.kinds else injector.deck(order.faults)
-        injector.run(deck, order.gap, lambda number: _say(order, number, clients))
+        kinds = order.kinds or deck(faults.kinds, order.faults, drawn)
+        injector.run(kinds, order.gap, lambda number: _say(order, number, clients))
         enough.set()
-        _wait(order, clients, threads, stack)
+        quiet = _wait(order, clients, threads, stack)
         probe.stop()
         receiver.close()
+        if quiet:
+            for client in clients:
+                client.look_back()
+        else:
+            probe.findings.append(Finding("I10 all comes to rest", f"nothing moved for {order.patience:g} s"))
         _conclude(result, stack, injector, clients, probe, log)
     log.close()
     result.seconds = time.monotonic() - began
+    result.load = os.getloadavg()[1]
     return result
 
 
-def _wait(order: Order, clients: Sequence[Client], threads: Sequence[threading.Thread], stack: Stack) -> None:
-    """Until every job has ended and nothing is owed, or nothing has moved for as long as patience lasts."""
+def _wait(order: Order, clients: Sequence[Client], threads: Sequence[threading.Thread], stack: Stack) -> bool:
+    """Until every job has ended and nothing is owed: True; or nothing has moved for as long as patience lasts."""
     moved, last = (-1, -1, -1), time.monotonic()
     while time.monotonic() - last < order.patience:
         _say(order, order.faults, clients)
@@ -161,13 +174,13 @@ def _wait(order: Order, clients: Sequence[Client], threads: Sequence[threading.T
             moved, last = now, time.monotonic()
         submitting = any(thread.is_alive() for thread in threads)
         if not submitting and not sum(client.follow() for client in clients) and moved[0] == 0:
-            break
+            return True
         time.sleep(0.3)
     for client in clients:
         client.gave_up = True
     for thread in threads:
         thread.join()
-    sys.stderr.write("\n")
+    return False
 
 
 def _standing(stack: Stack) -> tuple[int, int, int] | None:
@@ -189,8 +202,6 @@ def _conclude(
     result: Result, stack: Stack, injector: Injector, clients: Sequence[Client], probe: Probe, log: History
 ) -> None:
     for client in clients:
-        client.gave_up = False
-        client.look_back()
         for what, count in client.troubles.items():
             result.troubles[what] = result.troubles.get(what, 0) + count
     rows = history.read_rows(stack.database)
@@ -205,8 +216,9 @@ def _conclude(
     result.poison = sum(held.error == "poison" for held in outcomes)
     wall = time.time() - time.monotonic()
     ended = {item: moment.timestamp() - wall for item, moment in invariants.ends(stack.database).items()}
-    losses = injector.deaths_as_losses(stack.keeper.deaths)
-    away = _away(stack, injector, probe)
+    fleet = injector.faults.fleet
+    losses = fleet.deaths_as_losses(stack.keeper.deaths)
+    away = _away(stack, fleet, probe)
     result.recoveries = recoveries(stack.armory.traces(), losses, ended, away)
     for recovery in sorted(result.recoveries, key=lambda one: one.seconds):
         log.note(recovered=recovery.chunk, after=recovery.kind, since=recovery.began, seconds=recovery.seconds)
@@ -217,21 +229,21 @@ def _conclude(
     log.note(away=away, outages=probe.outages)
     result.away_seconds = sum(end - start for start, end in away)
     result.checks, result.faults, result.hits = probe.checks, injector.counts, injector.hits
-    result.errors = injector.errors
+    result.errors, result.black_holes = injector.errors, injector.faults.black_holes
     result.skipped = _skipped(stack.plan.dialect, stack.disk_is_ours)
 
 
-def _away(stack: Stack, injector: Injector, probe: Probe) -> list[tuple[float, float]]:
+def _away(stack: Stack, fleet: Fleet, probe: Probe) -> list[tuple[float, float]]:
     """When nothing could recover: no write in the database, no worker up, or no house."""
     now = time.monotonic()
     came_up = [(line["pid"], line["moment"]) for line in stack.armory.traces() if line["what"] == "up"]
     found = list(probe.outages)
     for role in ("scan", "house"):
         deaths = [(death.pid, death.moment) for death in stack.keeper.deaths if death.name.startswith(role)]
-        frozen = [(loss.pid, loss.moment) for loss in injector.losses if loss.moment]
+        frozen = [(loss.pid, loss.moment) for loss in fleet.losses if loss.moment]
         living = [stack.keeper.pid(name) for name in stack.keeper.programs if name.startswith(role)]
         of_role = {pid for pid, _ in deaths} | {pid for pid in living if pid}
-        ups = [(pid, moment) for pid, moment in (*came_up, *injector.thawed) if pid in of_role]
+        ups = [(pid, moment) for pid, moment in (*came_up, *fleet.thawed) if pid in of_role]
         downs = [*deaths, *((pid, moment) for pid, moment in frozen if pid in of_role)]
         found += absences(ups, downs, now)
     return joined(found)
@@ -250,6 +262,7 @@ def _skipped(dialect: str, can_fill: bool) -> list[str]:
 
 
 def _say(order: Order, number: int, clients: Sequence[Client]) -> None:
-    sent = sum(client.sent for client in clients)
-    sys.stderr.write(f"\r{order.plan.dialect}: fault {number}/{order.faults}, {sent} images accepted  ")
-    sys.stderr.flush()
+    if sys.stderr.isatty():
+        sent = sum(client.sent for client in clients)
+        sys.stderr.write(f"\r{order.plan.dialect}: fault {number}/{order.faults}, {sent} images accepted  ")
+        sys.stderr.flush()

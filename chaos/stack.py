@@ -171,6 +171,7 @@ class Plan:
     redis: str = "valkey"
     workers: int = 4
     lease_seconds: float = 3.0
+    freeze_leases: float = 2.5  # that a process is frozen: long enough that another has recorded what it held
     sweep_seconds: float = 0.5
     image_seconds: float = 0.005
     planted: str = ""
@@ -275,6 +276,7 @@ def _settings(plan: Plan, disk: Path, url: str, redis_port: int) -> Settings:
         "lease_poll_seconds": 0.5,
         "log_level": "info",
         "egress_allow_loopback": True,  # webhooks go to this machine
+        "rate_limit": "",
         "webhook_timeout_seconds": 5.0,
         "webhook_retry_seconds": [0.5] * 40,
     }

@@ -76,6 +76,10 @@ class Armory:
             return False
         return True
 
+    def is_armed(self, step: str) -> bool:
+        """Whether nobody has reached it since it was armed."""
+        return (self.folder / "armed" / step).exists()
+
     def is_up(self, pid: int | None) -> bool:
         """Whether this process has got so far that it works."""
         return (self.folder / "up" / str(pid)).exists()
@@ -104,6 +108,7 @@ class Steps:
         self._taken = folder / "taken"
         self._trace = os.open(folder / "trace" / f"{os.getpid()}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._up = folder / "up" / str(os.getpid())
+        self._up.unlink(missing_ok=True)  # of an earlier process of this id
         self.spared: set[str] = set()  # chunks that this process holds and that no injected death may hit
 
     def reach(self, step: str) -> None:

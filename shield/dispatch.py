@@ -318,7 +318,10 @@ def _give_back(session: Session, chunk: Chunk) -> None:
 
 
 def _split(session: Session, chunk: Chunk) -> None:
-    """Put each remaining item into a chunk of its own, to be scanned alone; in a canceled job they end instead."""
+    """Put each remaining item into a chunk of its own, to be scanned alone; in a canceled job they end instead.
+
+    They take turns with all others, the first of them now: together they would hold up what is given back meanwhile.
+    """
     remaining = _free_items(session, chunk)
     _unlease(session, chunk, ChunkState.SPLIT)
     if not remaining:
@@ -331,7 +334,7 @@ def _split(session: Session, chunk: Chunk) -> None:
             job_id=chunk.job_id,
             state=ChunkState.READY,
             lane=chunk.lane,
-            turn=turn,
+            turn=turn + number,
             size=1,
             ahead=chunk.ahead,
             alone=True,
@@ -342,7 +345,7 @@ def _split(session: Session, chunk: Chunk) -> None:
     session.flush()
     for item_id, single in zip(remaining, singles, strict=True):
         session.execute(update(Item).where(Item.id == item_id).values(chunk_id=single.id))
-    outbox.owe_scans(session, session.get_one(Job, chunk.job_id), [(single.id, turn) for single in singles])
+    outbox.owe_scans(session, session.get_one(Job, chunk.job_id), [(single.id, single.turn) for single in singles])
 
 
 def _free_items(session: Session, chunk: Chunk) -> list[str]:

@@ -13,7 +13,15 @@ pytestmark = pytest.mark.slow
 def broken(folder: Path, planted: str, *kinds: str, patience: float = 20.0) -> Result:
     """A short run on SQLite with these faults alone."""
     settings = {"relay_seconds": 0.1, "lease_poll_seconds": 0.2}
-    plan = Plan(workers=2, lease_seconds=1.0, sweep_seconds=0.2, image_seconds=0.01, planted=planted, settings=settings)
+    plan = Plan(
+        workers=2,
+        lease_seconds=1.0,
+        freeze_leases=5.0,
+        sweep_seconds=0.2,
+        image_seconds=0.01,
+        planted=planted,
+        settings=settings,
+    )
     return run(Order(plan, 240, len(kinds), 7, 0.8, patience, folder / "history.jsonl", kinds))
 
 
@@ -31,7 +39,7 @@ def test_without_a_bug_nothing_is_found(tmp_path: Path) -> None:
 
 
 def test_without_fencing_a_changed_result_is_found(tmp_path: Path) -> None:
-    result = broken(tmp_path, "no_fencing", "frozen scanned")
+    result = broken(tmp_path, "no_fencing", "frozen scanned", "frozen scanned")
     assert {"I2 a terminal item was changed", "I5 a worker past its lease wrote"} <= promises(result)
     assert result.tally["duplicated"] > 0
 

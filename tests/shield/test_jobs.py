@@ -70,7 +70,7 @@ def test_jobs_and_items_are_paged_by_the_last_id_seen(database: Database, accoun
 def test_a_cursor_that_is_no_items_id_is_refused(database: Database, account_id: str, after: str) -> None:
     with database.write() as session:
         job = submit(session, account_id, items=1)
-        with pytest.raises(InvalidSubmission, match="is not an item's id"):
+        with pytest.raises(InvalidSubmission, match="is no item of"):
             jobs.items(session, job, 3, after=after)
 
 
@@ -289,3 +289,11 @@ def test_a_full_backlog_refuses_only_accounts_with_more_than_their_part_of_it(
             jobs.check_backlog(session, little, 7)
         jobs.check_backlog(session, nothing, 7)
         jobs.check_backlog(session, little, 10)
+
+
+def test_a_cursor_whose_number_is_none_is_refused(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        job = submit(session, account_id, items=1)
+        for number in ("", "x", "²", "9" * 20):
+            with pytest.raises(InvalidSubmission, match="is not an item's id"):
+                jobs.items(session, job, 3, after=f"itm_{job.id[4:]}_{number}")

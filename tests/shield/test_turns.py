@@ -1,9 +1,9 @@
 """Turns: accounts that wait at the same time are served in turn, and what is given back is served next."""
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from shield import accounts, dispatch, jobs, turns
-from shield.db import Database
+from shield.db import Database, now
 from shield.jobs import NewItem
 from shield.models import Account, Chunk
 from tests.shield.work import failed, submit
@@ -94,3 +94,19 @@ def test_what_is_fetched_ahead_has_turns_of_its_own(database: Database, account_
         assert turns.served_now(session, "interactive", ahead=True) == 0
         assert turns.served_now(session, "bulk", ahead=True) == 1
         assert turns.served_now(session, "bulk", ahead=False) == 0
+
+
+def test_the_singles_of_a_split_chunk_hold_up_nothing_that_is_given_back(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        submit(session, account_id, items=12, chunk_items=6)
+    for _ in range(2):  # two deaths split the first chunk
+        with database.write() as session:
+            held = dispatch.lease_next(session, 60)
+            assert held is not None
+            session.execute(update(Chunk).where(Chunk.id == held.chunk_id).values(lease_until=now(session)))
+        with database.write() as session:
+            dispatch.sweep(session)
+    with database.write() as session:
+        sizes = session.scalars(select(Chunk.size).where(Chunk.state == "ready").order_by(Chunk.turn, Chunk.id)).all()
+    assert sizes[:3] == [1, 1, 6] or sizes[:3] == [1, 6, 1]
+    assert len(sizes) == 7
