@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from api import schemas
-from api.auth import account_id, requires
+from api.auth import account_id, actor, requires
 from api.problems import PROBLEMS, problem
 from api.stores import stores
 from api.submissions import Accepted, accept, check_backlog, make_once, read_submission
@@ -175,7 +175,7 @@ def delete(path: schemas.JobPath) -> Response:
     Nobody sees it from then on, nor its items; its rows and images are removed for good a day later.
     """
     with stores().database.write() as session:
-        retention.delete_job(session, account_id(), path.job_id)
+        retention.delete_job(session, account_id(), path.job_id, actor())
     return Response(status=HTTPStatus.NO_CONTENT)
 
 

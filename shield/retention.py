@@ -26,7 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from shield import jobs
+from shield import audit, jobs
+from shield.audit import Action
 from shield.db import now
 from shield.errors import JobRunning
 from shield.models import (
@@ -52,12 +53,13 @@ from shield.states import JobState
 GRACE = timedelta(hours=24)
 
 
-def delete_job(session: Session, account_id: str, job_id: str) -> None:
+def delete_job(session: Session, account_id: str, job_id: str, actor: str) -> None:
     """Hide an ended job from its account; the purge takes it. Raises NotFound, JobRunning."""
     job = jobs.get(session, account_id, job_id)
     if job.state != JobState.ENDED:
         raise JobRunning(f"{job_id} has not ended: cancel it first, then delete it")
     session.execute(update(Job).where(Job.id == job.id, Job.deleted_at.is_(None)).values(deleted_at=now(session)))
+    audit.note(session, Action.JOB_DELETED, actor, account_id, job_id, images=str(job.total))
 
 
 def expires_at(job: Job, days: float) -> datetime | None:

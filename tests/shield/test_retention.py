@@ -35,14 +35,14 @@ def test_a_deleted_job_and_its_items_are_not_found_any_more(database: Database, 
     with database.write() as session:
         job, other = ended(session, account_id), ended(session, account_id)
         (item, *_) = jobs.items(session, job, 1)
-        retention.delete_job(session, account_id, job.id)
+        retention.delete_job(session, account_id, job.id, "key_1")
     with database.read() as session:
         assert [row.id for row in jobs.newest(session, account_id, 10)] == [other.id]
         for hidden in (
             lambda: jobs.get(session, account_id, job.id),
             lambda: jobs.item(session, account_id, item.id),
             lambda: jobs.retry(session, account_id, job.id, 4),
-            lambda: retention.delete_job(session, account_id, job.id),
+            lambda: retention.delete_job(session, account_id, job.id, "key_1"),
         ):
             with pytest.raises(NotFound):
                 hidden()
@@ -55,9 +55,9 @@ def test_a_job_that_runs_or_is_anothers_is_not_deleted(database: Database, accou
         other = accounts.create_account(session, "other").id
         job = submit(session, account_id, items=1)
         with pytest.raises(JobRunning, match="cancel it first"):
-            retention.delete_job(session, account_id, job.id)
+            retention.delete_job(session, account_id, job.id, "key_1")
         with pytest.raises(NotFound):
-            retention.delete_job(session, other, ended(session, account_id).id)
+            retention.delete_job(session, other, ended(session, account_id).id, "key_1")
         assert len(jobs.newest(session, account_id, 10)) == 2
 
 

@@ -47,12 +47,13 @@ def let_a_day_pass(house: House) -> None:
 
 def delete(house: House, job: Job) -> None:
     with house.database.write() as session:
-        retention.delete_job(session, house.account_id, job.id)
+        retention.delete_job(session, house.account_id, job.id, "key_1")
 
 
 def rows(house: House) -> dict[str, int]:
     """How many rows there are of what belongs to jobs."""
-    kept = ("account", "weights", "api_key", "login_link", "event")  # an event is kept as long as events are
+    # An event is kept as long as events are, and an entry of the audit log for good.
+    kept = ("account", "weights", "api_key", "login_link", "event", "audit_entry")
     with house.database.read() as session:
         counts = {
             table.name: session.scalar(select(func.count()).select_from(table)) or 0
