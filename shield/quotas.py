@@ -16,7 +16,7 @@ def check(session: Session, account_id: str, most: int) -> None:
     """Raises QuotaUsed when the jobs of the last 24 hours hold more than `most` images; 0: as many as they like.
 
     Asked in the transaction that writes a job, once it is written: so no two requests pass at once. What is deleted
-    counts until it is purged; a source counts with what it has become so far.
+    counts until it is purged; a source counts with what it has become so far, and becomes no more than the quota.
     """
     if not most:
         return
@@ -34,3 +34,11 @@ def check(session: Session, account_id: str, most: int) -> None:
             " accepted. Wait, or ask the operator for more",
             max(1.0, seconds),
         )
+
+
+def used_up(session: Session, most: int) -> set[str]:
+    """The accounts whose jobs of the last 24 hours hold `most` images or more: their sources wait. Of 0: none."""
+    if not most:
+        return set()
+    recent = select(Job.account_id).where(Job.id >= first_id("job", now(session) - WINDOW))
+    return set(session.scalars(recent.group_by(Job.account_id).having(func.sum(Job.total) >= most)))

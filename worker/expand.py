@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from shield import buckets, expansion, jobs
+from shield import buckets, expansion, jobs, quotas
 from shield.archive import Archive, DamagedMember, Member
 from shield.blobs import Blobs
 from shield.db import Database
@@ -101,7 +101,8 @@ class Expander:
         moment = time.monotonic()
         waiting = [job_id for job_id, trouble in self._troubles.items() if trouble.until > moment]
         with self._database.read() as session:
-            full = jobs.beyond_backlog(session, self._config.max_backlog_items)
+            full = {*jobs.beyond_backlog(session, self._config.max_backlog_items)}
+            full |= quotas.used_up(session, self._config.max_items_per_day)
             account = expansion.next_account(session, self._account, self._kinds, waiting, full)
             if account is None:
                 if not waiting and not full:

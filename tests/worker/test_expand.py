@@ -222,6 +222,20 @@ def test_a_source_waits_while_its_account_fills_the_backlog_and_others_go_on(hou
     house.check()
 
 
+def test_a_source_that_reaches_its_accounts_quota_waits_and_others_go_on(house: House) -> None:
+    with house.database.write() as session:
+        other = accounts.create_account(session, "other").id
+    long = begin(house, b"".join(line(n) for n in range(3 * LINES)))
+    taken = expander(house, max_items_per_day=LINES)
+    assert taken.turn()
+    assert not taken.turn()
+    assert (house.job(long).state, house.job(long).total) == ("expanding", LINES)
+    begin(house, line(1), account_id=other)
+    assert taken.turn()
+    assert not taken.turn()
+    house.check()
+
+
 def test_a_job_is_scanned_while_it_expands_and_ends_with_its_last_item(house: House) -> None:
     content = zips.zip_of(*((f"{n}.jpg", f"face {n}".encode()) for n in range(STEP[SourceKind.ZIP] + 1)))
     job = begin(house, content, SourceKind.ZIP)
