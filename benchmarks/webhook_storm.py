@@ -26,8 +26,8 @@ from benchmarks.postgres import serving
 from benchmarks.receiver import OK, Got, Reply, receiving
 from shield import accounts, dispatch, endpoints, events, jobs, policies
 from shield.db import Database
-from shield.dispatch import Scanned
 from shield.models import Attempt, Delivery, Event
+from shield.outcomes import Scanned
 from shield.policy import Judgement
 from shield.secret import Seal, secret_key
 from shield.settings import Settings

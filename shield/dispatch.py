@@ -17,7 +17,7 @@ from shield import events, outbox, rows, turns
 from shield.db import new_id, now
 from shield.jobs import count
 from shield.models import Chunk, Face, Item, Job
-from shield.policy import FaceFacts, Judgement
+from shield.outcomes import Failed, Outcome, Scanned, done_row, face_row, failed_row
 from shield.queue import LANES
 from shield.states import ChunkState, ItemState, JobState, Verdict, sources
 
@@ -45,35 +45,6 @@ class Lease:
     token: str
     alone: bool
     items: tuple[LeasedItem, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Scanned:
-    """An item that was scanned and judged."""
-
-    item_id: str
-    judgement: Judgement
-    faces: tuple[FaceFacts, ...]
-    width: int
-    height: int
-    format: str
-    sha256: str
-    view_blob: str | None
-    weights_sha256: str
-    policy_version: str
-    from_cache: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """An item that cannot be scanned: a stable code, and a sentence."""
-
-    item_id: str
-    code: str
-    detail: str
-
-
-Outcome = Scanned | Failed
 
 
 # What every chunk goes through is made once: building a statement takes longer than running it. Of tables, not of
@@ -212,59 +183,15 @@ def _write(session: Session, chunk_id: str, outcomes: Sequence[Outcome], moment:
     moving = [outcome for outcome in outcomes if outcome.item_id in account_of]
     scanned = [outcome for outcome in moving if isinstance(outcome, Scanned)]
     failed = [outcome for outcome in moving if isinstance(outcome, Failed)]
-    rows.change(session, ITEM, [_done_row(outcome, moment) for outcome in scanned], STILL_LEASED)
-    rows.change(session, ITEM, [_failed_row(outcome, moment) for outcome in failed], STILL_LEASED)
-    faces = [_face_row(o.item_id, account_of[o.item_id], n, f) for o in scanned for n, f in enumerate(o.faces)]
+    rows.change(session, ITEM, [done_row(outcome, moment) for outcome in scanned], STILL_LEASED)
+    rows.change(session, ITEM, [failed_row(outcome, moment) for outcome in failed], STILL_LEASED)
+    faces = [face_row(o.item_id, account_of[o.item_id], n, f) for o in scanned for n, f in enumerate(o.faces)]
     rows.add(session, FACE, faces)
     flagged = [outcome for outcome in scanned if outcome.judgement.verdict in (Verdict.FAKE, Verdict.SUSPECT)]
     if flagged or failed:
         account_id = account_of[(flagged or failed)[0].item_id]
         events.items_ended(session, account_id, [o.item_id for o in flagged], [o.item_id for o in failed])
     return Counter(done=len(scanned), failed=len(failed), **Counter(str(o.judgement.verdict) for o in scanned))
-
-
-def _done_row(outcome: Scanned, moment: datetime) -> dict[str, object]:
-    return {
-        "id": outcome.item_id,
-        "state": ItemState.DONE,
-        "ended_at": moment,
-        "verdict": outcome.judgement.verdict,
-        "reasons": list(outcome.judgement.reasons),
-        "score": outcome.judgement.score,
-        "image_width": outcome.width,
-        "image_height": outcome.height,
-        "image_format": outcome.format,
-        "image_sha256": outcome.sha256,
-        "view_blob": outcome.view_blob,
-        "weights_sha256": outcome.weights_sha256,
-        "policy_version": outcome.policy_version,
-        "from_cache": outcome.from_cache,
-    }
-
-
-def _failed_row(outcome: Failed, moment: datetime) -> dict[str, object]:
-    return {
-        "id": outcome.item_id,
-        "state": ItemState.FAILED,
-        "ended_at": moment,
-        "error_code": outcome.code,
-        "error_detail": outcome.detail[:1000],
-    }
-
-
-def _face_row(item_id: str, account_id: str, ordinal: int, face: FaceFacts) -> dict[str, object]:
-    return {
-        "item_id": item_id,
-        "ordinal": ordinal,
-        "account_id": account_id,
-        "left": face.left,
-        "top": face.top,
-        "width": face.width,
-        "height": face.height,
-        "detection_score": face.detection_score,
-        "score": face.score,
-        "landmarks": [list(point) for point in face.landmarks],
-    }
 
 
 def _close_chunk(session: Session, chunk_id: str) -> None:

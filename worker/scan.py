@@ -20,8 +20,9 @@ from shield import cache, dispatch
 from shield.blobs import Blobs
 from shield.cache import Digest, Measured
 from shield.db import Database
-from shield.dispatch import Failed, Lease, Outcome, Scanned
+from shield.dispatch import Lease
 from shield.errors import StorageUnavailable
+from shield.outcomes import Failed, Outcome, Scanned
 from shield.policy import FaceFacts, Policy, judge
 from shield.settings import MIB, Settings
 from worker.ahead import Ahead, Parcel, give_back, in_parts

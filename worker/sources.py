@@ -9,8 +9,9 @@ from typing import Protocol
 from shield import buckets, egress, s3
 from shield.blobs import Blobs, TooLarge
 from shield.db import Database
-from shield.dispatch import Failed, LeasedItem
+from shield.dispatch import LeasedItem
 from shield.errors import BlobMissing, BucketForbidden, FetchFailed, InvalidSubmission, StorageUnavailable
+from shield.outcomes import Failed
 from shield.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,9 @@ from werkzeug.test import TestResponse
 from api.app import create_app
 from api.stores import Stores
 from shield import accounts, dispatch, jobs, policies
-from shield.dispatch import Failed, Lease, Outcome, Scanned
+from shield.dispatch import Lease
 from shield.models import Item
+from shield.outcomes import Failed, Outcome, Scanned
 from shield.policy import FaceFacts, Policy, judge
 from shield.queue import CeleryQueue, MemoryQueue, Queue
 from shield.settings import Settings

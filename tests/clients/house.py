@@ -16,8 +16,9 @@ from api.app import create_app
 from shield import accounts, dispatch, policies
 from shield.blobs import LocalBlobs
 from shield.db import Database
-from shield.dispatch import Failed, LeasedItem, Outcome, Scanned
+from shield.dispatch import LeasedItem
 from shield.models import Account, Item
+from shield.outcomes import Failed, Outcome, Scanned
 from shield.policy import FaceFacts, Judgement
 from shield.queue import MemoryQueue
 from shield.settings import MIB, Settings

@@ -5,7 +5,7 @@ import json
 import pytest
 from sqlalchemy import func, select
 
-from shield import accounts, dispatch, endpoints, events, jobs
+from shield import accounts, dispatch, endpoints, events, jobs, outcomes
 from shield.db import Database
 from shield.models import Delivery, Event, Job
 from shield.states import DisabledReason, EventType, Verdict
@@ -118,7 +118,7 @@ def test_the_largest_event_is_thin(database: Database, account_id: str) -> None:
         subscribe(session, account_id, EventType.ITEM_FAILED)
         jobs.submit(session, account_id, [jobs.NewItem(blob="0" * 64, custom_id="\N{GRINNING FACE}" * 1024)], 4)
         held = take(session)
-        outcome = dispatch.Failed(held.items[0].id, "fetch_failed", "\N{GRINNING FACE}" * 1000)
+        outcome = outcomes.Failed(held.items[0].id, "fetch_failed", "\N{GRINNING FACE}" * 1000)
         dispatch.record(session, held, [outcome])
         event = session.scalars(select(Event).where(Event.type == "item.failed")).one()
     assert len(json.dumps(event.data, ensure_ascii=False).encode()) < 20_000

@@ -18,9 +18,10 @@ from sqlalchemy import select, text, update
 
 from shield import accounts, dispatch, jobs, policies
 from shield.db import Database, now
-from shield.dispatch import Lease, Outcome
+from shield.dispatch import Lease
 from shield.errors import JobRunning, NothingToRetry
 from shield.models import Chunk, Item, Job
+from shield.outcomes import Outcome
 from shield.states import ITEM_TERMINAL, JobState, Verdict
 from tests.shield.work import WEIGHTS, check_invariants, failed, scanned
 

@@ -6,8 +6,9 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from shield import dispatch, jobs, policies
-from shield.dispatch import Failed, Lease, Scanned
+from shield.dispatch import Lease
 from shield.models import Event, Face, Item, Job
+from shield.outcomes import Failed, Scanned
 from shield.policy import FaceFacts, Judgement
 from shield.states import ITEM_TERMINAL, EventType, JobState, Verdict
 

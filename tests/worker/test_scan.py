@@ -14,9 +14,10 @@ from pipeline.images import DecodeLimits
 from pipeline.scan import Scanner, ScannerSettings
 from shield import dispatch
 from shield.db import Database
-from shield.dispatch import Lease, Outcome
+from shield.dispatch import Lease
 from shield.errors import StorageUnavailable
 from shield.models import Chunk
+from shield.outcomes import Outcome
 from tests.worker.conftest import House, wait_until
 from tests.worker.stub import StubScanner
 from worker.app import register

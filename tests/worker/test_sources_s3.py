@@ -12,9 +12,10 @@ from shield import accounts, buckets, jobs, supervisor, uploads
 from shield.blobs import Blobs, open_blobs
 from shield.buckets import parse_s3_prefix
 from shield.db import Database
-from shield.dispatch import Failed, LeasedItem
+from shield.dispatch import LeasedItem
 from shield.errors import StorageUnavailable
 from shield.jobs import NewItem
+from shield.outcomes import Failed
 from shield.settings import Settings
 from tests.s3 import SECRET, S3Server, moto, nanio
 from tests.worker.conftest import House
