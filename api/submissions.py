@@ -111,6 +111,7 @@ def make_once(make: Callable[[Session], Job], asked: str, idempotency_key: str |
         if idempotency_key and (made := idempotency.job_of(session, account_id(), idempotency_key, asked)):
             return Accepted(jobs.get(session, account_id(), made), replayed=True)
         jobs.check_backlog(session, account_id(), held.settings.max_backlog_items)
+        quotas.lock(session, account_id(), held.settings.max_items_per_day)
         job = make(session)
         quotas.check(session, account_id(), held.settings.max_items_per_day)
         if idempotency_key:

@@ -16,6 +16,7 @@ from shield.models import Moderator
 from shield.states import Role
 
 SHORTEST, LONGEST = 12, 1024  # characters of a password
+LONGEST_NAME = 200  # characters
 WRONG = "this name and password do not belong together, or the person was disabled"
 
 # RFC 9106's second recommended option (64 MiB, three passes), with one lane: a small server signs in one at a time.
@@ -24,8 +25,8 @@ hasher = PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1)
 
 def create(session: Session, account_id: str, name: str, password_hash: str, role: Role, actor: str) -> Moderator:
     """A new moderator. Raises InvalidSubmission for a name that is taken or empty."""
-    if not name.strip():
-        raise InvalidSubmission("a moderator needs a name", "/name")
+    if not name.strip() or "\0" in name or len(name) > LONGEST_NAME:
+        raise InvalidSubmission(f"a moderator needs a name of 1 to {LONGEST_NAME} characters", "/name")
     if session.scalars(select(Moderator.id).where(Moderator.name == name)).first() is not None:
         raise InvalidSubmission(f"the name {name!r} is taken: choose another", "/name")
     row = Moderator(
@@ -56,6 +57,8 @@ def new_password() -> str:
 
 def sign_in(database: Database, name: str, password: str) -> Moderator:
     """The moderator whose name and password these are. Raises Unauthorised, after as long, whichever is wrong."""
+    if "\0" in name or len(name) > LONGEST_NAME:
+        name = ""  # nobody's: PostgreSQL takes no NUL
     with database.read() as session:
         row = session.scalars(select(Moderator).where(Moderator.name == name, Moderator.disabled_at.is_(None))).first()
     good = _matches(_nobody() if row is None else row.password_hash, password)

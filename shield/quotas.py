@@ -12,15 +12,23 @@ from shield.models import Account, Job
 WINDOW = timedelta(hours=24)
 
 
+def lock(session: Session, account_id: str, most: int) -> None:
+    """Let no other job of this account be written until this transaction ends, where there is a quota.
+
+    Asked before the job is written: its row refers to the account's, and two that hold that reference would deadlock.
+    """
+    if most:
+        session.execute(select(Account.id).where(Account.id == account_id).with_for_update())
+
+
 def check(session: Session, account_id: str, most: int) -> None:
     """Raises QuotaUsed when the jobs of the last 24 hours hold more than `most` images; 0: as many as they like.
 
-    Asked in the transaction that writes a job, once it is written: so no two requests pass at once. What is deleted
-    counts until it is purged; a source counts with what it has become so far, and becomes no more than the quota.
+    Asked in the transaction that has locked the account and written a job: so no two requests pass at once. What is
+    deleted counts until it is purged; a source counts with what it has become so far, and becomes no more than the quota.
     """
     if not most:
         return
-    session.execute(select(Account.id).where(Account.id == account_id).with_for_update())
     moment = now(session)
     used, first = session.execute(
         select(func.coalesce(func.sum(Job.total), 0), func.min(Job.created_at)).where(

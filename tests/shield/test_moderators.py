@@ -30,7 +30,8 @@ def test_a_person_signs_in_and_the_password_is_kept_nowhere(database: Database, 
 
 
 @pytest.mark.parametrize(
-    ("name", "password"), [("robin", "wrong password"), ("nobody", PASSWORD), ("", ""), ("robin", "")]
+    ("name", "password"),
+    [("robin", "wrong password"), ("nobody", PASSWORD), ("", ""), ("robin", ""), ("ro\0bin", PASSWORD)],
 )
 def test_a_wrong_name_and_a_wrong_password_read_the_same(
     database: Database, person: Moderator, name: str, password: str
