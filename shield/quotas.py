@@ -25,7 +25,7 @@ def check(session: Session, account_id: str, most: int) -> None:
     """Raises QuotaUsed when the jobs of the last 24 hours hold more than `most` images; 0: as many as they like.
 
     Asked in the transaction that has locked the account and written a job: so no two requests pass at once. What is
-    deleted counts until it is purged; a source counts with what it has become so far, and becomes no more than the quota.
+    deleted counts until it is purged; a source counts with what it has become, and becomes no more than the quota.
     """
     if not most:
         return
