@@ -76,7 +76,10 @@ class Receiver:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            body = handler.rfile.read(int(handler.headers["content-length"]))
+            length = int(handler.headers["content-length"])
+            body = handler.rfile.read(length)
+            if len(body) < length:
+                return  # the other side gave up before it had sent everything
             got = Got(handler.path, _lower(handler.headers), body, time.monotonic())
             reply = self.reply(got)
             self.got.append(got)
