@@ -5,7 +5,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -14,17 +14,26 @@ from chaos.history import History
 from chaos.steps import FREEZABLE, STEPS, WORKER
 
 NAMED = ("claimed", "fetched", "scanned", "committed", "acked", "outbox_written", "published", "popped")
+HANDS = 3
 AT_ONCE = 64
 ARMED_SECONDS = 5.0  # that a step is armed in a go; between two of them other faults have their turn
 HIT_SECONDS = 120.0  # until a step that nobody reaches is given up
 
 
 def deck(kinds: Iterable[str], count: int, drawn: random.Random) -> list[str]:
-    """So many faults: rounds of all kinds and steps, the named steps thrice, each round shuffled."""
-    steps = (f"step {step}" for step in (*STEPS, *NAMED, *NAMED))
-    every = [*kinds, *steps, *(f"frozen {step}" for step in FREEZABLE)]
-    rounds = itertools.chain.from_iterable(drawn.sample(every, len(every)) for _ in itertools.count())
-    return list(itertools.islice(rounds, count))
+    """So many faults: rounds of all kinds and steps, dealt into hands of which each has every named step."""
+    others = [f"step {step}" for step in STEPS if step not in NAMED]
+    every = [*kinds, *others, *(f"frozen {step}" for step in FREEZABLE)]
+    named = [f"step {step}" for step in NAMED]
+
+    def hands() -> Iterator[str]:
+        while True:
+            dealt = drawn.sample(every, len(every))
+            for hand in range(HANDS):
+                faults = [*dealt[hand::HANDS], *named]
+                yield from drawn.sample(faults, len(faults))
+
+    return list(itertools.islice(hands(), count))
 
 
 @dataclass

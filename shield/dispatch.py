@@ -62,6 +62,7 @@ TAKE_CHUNK = (
     update(CHUNK)
     .where(THIS_CHUNK, _may_become(CHUNK.c.state, ChunkState.LEASED))
     .values(state=ChunkState.LEASED, lease_token=bindparam("token"), lease_until=bindparam("until"))
+    .values(begun=~CHUNK.c.ahead)
     .returning(CHUNK.c.job_id, CHUNK.c.account_id, CHUNK.c.alone)
 )
 TAKE_ITEMS = (
@@ -89,8 +90,7 @@ NEXT = (
     .with_for_update(skip_locked=True)
 )
 NEXT_IN_COMPANY = NEXT.where(CHUNK.c.alone.is_(False))
-OF_OTHERS = CHUNK.c.account_id.not_in(bindparam("not_of", expanding=True))
-NEXT_OF_OTHERS, NEXT_OF_OTHERS_IN_COMPANY = NEXT.where(OF_OTHERS), NEXT_IN_COMPANY.where(OF_OTHERS)
+NEXT_OF_OTHERS = NEXT.where(CHUNK.c.account_id.not_in(bindparam("not_of", expanding=True)))
 FENCE = (
     update(CHUNK)
     .where(THIS_CHUNK, CHUNK.c.lease_token == bindparam("token"), CHUNK.c.lease_until > bindparam("moment"))
@@ -130,10 +130,12 @@ def lease_next(session: Session, seconds: float, company: bool = False) -> Lease
     return _lease_first(session, seconds, NEXT_IN_COMPANY if company else NEXT, {"ahead": False})
 
 
-def lease_ahead(session: Session, seconds: float, company: bool = False, not_of: Collection[str] = ()) -> Lease | None:
-    """Take the next ready chunk that is to be fetched ahead and is not of these accounts, likewise."""
-    query = NEXT_OF_OTHERS_IN_COMPANY if company else NEXT_OF_OTHERS
-    return _lease_first(session, seconds, query, {"ahead": True, "not_of": list(not_of)})
+def lease_ahead(session: Session, seconds: float, not_of: Collection[str] = ()) -> Lease | None:
+    """Take the next ready chunk that is to be fetched ahead and is not of these accounts, likewise.
+
+    While it is only fetched, a worker's death is not its fault: `begin` says when its scan begins.
+    """
+    return _lease_first(session, seconds, NEXT_OF_OTHERS, {"ahead": True, "not_of": list(not_of)})
 
 
 def _lease_first(session: Session, seconds: float, query: Select[Any], bound: dict[str, object]) -> Lease | None:
@@ -144,16 +146,30 @@ def _lease_first(session: Session, seconds: float, query: Select[Any], bound: di
     return None
 
 
+def begin(session: Session, leases: Sequence[Lease]) -> set[str]:
+    """Note that these chunks, which were fetched ahead, are being scanned; the ids of those that are still held."""
+    held = _still_held(session, leases)
+    session.execute(update(Chunk).where(Chunk.id.in_(held)).values(begun=True))
+    return held
+
+
 def renew(session: Session, leases: Sequence[Lease], seconds: float) -> set[str]:
     """Prolong these leases; the ids of the chunks that are still held."""
-    moment = now(session)
+    held = _still_held(session, leases)
+    until = now(session) + timedelta(seconds=seconds)
+    session.execute(update(Chunk).where(Chunk.id.in_(held)).values(lease_until=until))
+    return held
+
+
+def _still_held(session: Session, leases: Sequence[Lease]) -> set[str]:
+    """The ids of the chunks whose leases live, their rows locked; by rising id, so that no two callers form a ring."""
     tokens = [held.token for held in leases]
     return set(
         session.scalars(
-            update(Chunk)
-            .where(Chunk.lease_token.in_(tokens), Chunk.state == ChunkState.LEASED, Chunk.lease_until > moment)
-            .values(lease_until=moment + timedelta(seconds=seconds))
-            .returning(Chunk.id)
+            select(Chunk.id)
+            .where(Chunk.lease_token.in_(tokens), Chunk.state == ChunkState.LEASED, Chunk.lease_until > now(session))
+            .order_by(Chunk.id)
+            .with_for_update()
         )
     )
 
@@ -212,8 +228,8 @@ def release(session: Session, held: Lease) -> None:
 def sweep(session: Session, limit: int = 100) -> int:
     """Return the chunks whose lease ran out; how many.
 
-    Each counts as a worker's death: the second splits a chunk into singles, which are scanned alone; the third on a
-    single fails its item as `poison`.
+    Where its scan had begun, that counts as a worker's death: the second splits a chunk into singles, which are scanned
+    alone; the third on a single fails its item as `poison`.
     """
     expired = session.scalars(
         select(Chunk)
@@ -223,6 +239,9 @@ def sweep(session: Session, limit: int = 100) -> int:
         .with_for_update(skip_locked=True)
     ).all()
     for chunk in expired:
+        if not chunk.begun:
+            _give_back(session, chunk)
+            continue
         chunk.deaths += 1
         chunk.alone = True
         if chunk.size == 1 and chunk.deaths >= POISON_AT:

@@ -1,8 +1,7 @@
 """Fetching ahead: the images of other people's servers are fetched beside the scan, which never waits for them.
 
 A server that never answers holds up its own chunk alone, and one account's slow servers leave room for another's. What
-is fetched and not yet scanned is bounded, in images at a time and in bytes a chunk. Of chunks that a worker died on one
-is in hand at a time: two that kill would be blamed for each other.
+is fetched and not yet scanned is bounded, in images at a time and in bytes a chunk.
 """
 
 import logging
@@ -67,7 +66,6 @@ class Ahead:
         self._changing = threading.Lock()
         self._in_hand: dict[str, Lease] = {}  # by token
         self._trouble: StorageUnavailable | None = None  # that nobody was told of yet
-        self._alone_waits = False  # one was in hand: first the other queue may give such a chunk
         self._stopping = False
 
     def begin(self) -> None:
@@ -78,23 +76,13 @@ class Ahead:
                 return
             full = [account for account, count in fetches.items() if count >= ACCOUNT_FETCHES]
             with self._database.write() as session:
-                held = dispatch.lease_ahead(session, self._seconds, self._alone_waits, full)
+                held = dispatch.lease_ahead(session, self._seconds, full)
             if held is None:
                 return
-            self._alone_waits |= held.alone
             thread = threading.Thread(target=self._fetch, args=(held,), name="ahead", daemon=True)
             with self._changing:
                 self._in_hand[held.token] = held
             thread.start()
-
-    def holds_one_alone(self) -> bool:
-        """Whether a chunk that a worker died on is in hand: then no other such is to be taken.
-
-        Asked before each look at the other queue, so that both queues' such chunks take turns.
-        """
-        with self._changing:
-            self._alone_waits = any(held.alone for held in self._in_hand.values())
-        return self._alone_waits
 
     def take(self, images: int) -> list[Parcel]:
         """What has been fetched, up to so many images or one parcel; what is to be scanned alone, alone.

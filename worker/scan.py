@@ -105,8 +105,7 @@ class Scanning:
         while images < self._config.batch_images and not (leases and leases[0].alone):
             try:
                 with self._database.write() as session:
-                    company = bool(leases) or self.ahead.holds_one_alone()
-                    held = dispatch.lease_next(session, self._config.lease_seconds, company)
+                    held = dispatch.lease_next(session, self._config.lease_seconds, company=bool(leases))
             except StorageUnavailable:
                 if not leases:
                     raise
@@ -134,14 +133,17 @@ class Scanning:
                 raise
 
     def _scan_parcels(self, parcels: Sequence[Parcel]) -> None:
-        fetched = [answer for parcel in parcels for answer in parcel.part]
-        lease_of = {item.id: parcel.held for parcel in parcels for item, _ in parcel.part}
-        with self._watching(fetched):
-            try:
+        try:
+            with self._database.write() as session:
+                living = dispatch.begin(session, [parcel.held for parcel in parcels])
+            held = [parcel for parcel in parcels if parcel.held.chunk_id in living]
+            fetched = [answer for parcel in held for answer in parcel.part]
+            lease_of = {item.id: parcel.held for parcel in held for item, _ in parcel.part}
+            with self._watching(fetched):
                 self._finish(fetched, lease_of)
-            finally:
-                for parcel in parcels:
-                    parcel.scanned.set()
+        finally:
+            for parcel in parcels:
+                parcel.scanned.set()
 
     def _watching(self, images: Sequence[object]) -> AbstractContextManager[None]:
         return self._keeper.watching(IMAGE_SECONDS * (len(images) + 1))

@@ -138,8 +138,8 @@ class Chunk(Base):
     accounts that wait at the same time interleave (shield.turns). `ahead`: it holds images of other people's servers,
     which are fetched ahead of its scan.
 
-    `deaths` counts the leases that ran out; a chunk with `alone` set is scanned without company, so that what kills a
-    worker is found without blaming its neighbours, and a worker holds one such at a time.
+    `begun`: under its lease, the scan has begun. `deaths` counts the leases that ran out since; a chunk with `alone`
+    set is scanned without company, so that what kills a worker is found without blaming its neighbours.
     """
 
     __tablename__ = "chunk"
@@ -161,6 +161,7 @@ class Chunk(Base):
     deaths: Mapped[int] = mapped_column(default=0)
     ahead: Mapped[bool] = mapped_column(default=False)
     alone: Mapped[bool] = mapped_column(default=False)
+    begun: Mapped[bool] = mapped_column(default=False)
     lease_token: Mapped[str | None] = mapped_column(ID)
     lease_until: Mapped[datetime | None]
 

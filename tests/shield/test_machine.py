@@ -61,6 +61,15 @@ class Ledger(RuleBasedStateMachine):
             self.leases.append(held)
 
     @precondition(lambda self: self.leases)
+    @rule(which=st.integers(0, 50))
+    def begin_scan(self, which: int) -> None:
+        """The scan of what was fetched ahead begins, if its lease still lives."""
+        held = self.leases[which % len(self.leases)]
+        with self.database.write() as session:
+            lives = session.scalars(select(Chunk.lease_token).where(Chunk.id == held.chunk_id)).one() == held.token
+            assert dispatch.begin(session, [held]) == ({held.chunk_id} if lives else set())
+
+    @precondition(lambda self: self.leases)
     @rule(which=st.integers(0, 50), flags=FLAGS)
     def record(self, which: int, flags: list[str]) -> None:
         """All or some of a lease, which may be lost, or recorded already."""

@@ -156,7 +156,7 @@ THIRD: dict[str, dict[str, Any]] = {
 ADDED: dict[str, dict[str, Any]] = {
     "api_key": {"name": "", "hint": "", "scopes": ["jobs:read", "jobs:write", "review", "admin"]},
     "job": {"rejected": 0},
-    "chunk": {"turn": 0, "ahead": True},
+    "chunk": {"turn": 0, "ahead": True, "begun": True},
     "outbox": {"turn": 0},
     "account": {"events": 0},
 }
