@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types imports suite torch-suite train-smoke evaluate chaos bench-queue million ssrf fuzz bench-decode webhook-storm audit lock clean \
+.PHONY: help demo up test lint types imports suite torch-suite train-smoke evaluate chaos bench-queue million ssrf fuzz bench-decode webhook-storm pictures audit lock clean \
         .venv .venv-dev .venv-training require-python
 
 # Any Python 3.11 to 3.13 runs the system; training is for 3.11 alone. Another one: make demo PYTHON=/path/to/python3
@@ -86,6 +86,9 @@ bench-decode: .venv-dev ## measure what decoding in confined children costs, bes
 
 webhook-storm: .venv-dev ## send 10,000 webhooks to receivers that fail, and time others beside dead ones
 	@$(DEV)/python -m benchmarks.webhook_storm
+
+pictures: .venv-dev ## take the pictures of the console that docs/moderating.md shows
+	@$(DEV)/python scripts/pictures.py
 
 audit: .venv-dev ## ask whether a locked dependency has a known hole, and write the bill of materials to var/sbom.json
 	@$(DEV)/python scripts/audit.py requirements/runtime.txt

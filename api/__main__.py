@@ -50,6 +50,7 @@ class Server(BaseApplication):
             "sendfile": False,  # it would pass by the least rate of a connection
             "graceful_timeout": 20,
             "keepalive": 5,
+            "forwarded_allow_ips": "",  # api.app alone believes X-Forwarded-*, as SHIELD_PROXIES says
             "errorlog": None,
             "logger_class": Log,
             "control_socket_disable": True,

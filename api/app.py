@@ -9,9 +9,11 @@ from flask_openapi3.openapi import OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import (
+    cases,
     docs,
     entrance,
     errors,
+    explanations,
     health,
     items,
     jobs,
@@ -19,14 +21,18 @@ from api import (
     limits,
     manage,
     pages,
+    policy,
     rejections,
+    review,
     schemas,
     uploads,
+    webhook_pages,
     webhooks,
 )
-from api.auth import SESSION_DAYS, SessionCookies, form_token
+from api.auth import SessionCookies, form_token
 from api.problems import Problem
 from api.stores import Poker, Pulse, Stores
+from shield import sessions
 from shield.blobs import open_blobs
 from shield.db import Database
 from shield.errors import SettingsError
@@ -68,7 +74,7 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Flask:
         SESSION_COOKIE_NAME="shield",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
-        PERMANENT_SESSION_LIFETIME=timedelta(days=SESSION_DAYS),
+        PERMANENT_SESSION_LIFETIME=timedelta(days=sessions.DAYS),
     )
     app.session_interface = SessionCookies()
     database = Database(settings.database)
@@ -83,11 +89,22 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Flask:
         uploads.blueprint,
         webhooks.blueprint,
         keys.blueprint,
+        cases.blueprint,
     )
     for blueprint in (*keyed, uploads.content, health.blueprint):
         app.register_api(blueprint)
     app.components_schemas |= schemas.components()
-    for plain in (docs.blueprint, entrance.blueprint, pages.blueprint, manage.blueprint):
+    looked_at = (
+        docs.blueprint,
+        entrance.blueprint,
+        pages.blueprint,
+        manage.blueprint,
+        policy.blueprint,
+        webhook_pages.blueprint,
+        review.blueprint,
+        explanations.blueprint,
+    )
+    for plain in looked_at:
         app.register_blueprint(plain)
     errors.install(app)
     limits.install(app, settings)

@@ -10,16 +10,16 @@ from flask.sessions import SecureCookieSessionInterface
 
 from api.clients import Client
 from api.errors import Forged
-from api.limits import check_account
+from api.limits import check_account, once_a_minute
 from api.stores import stores
-from shield import accounts, moderators
+from shield import accounts, sessions
+from shield.accounts import Key
 from shield.db import now
 from shield.errors import ScopeMissing, StorageUnavailable, Unauthorised
-from shield.models import Account, Moderator
 from shield.states import Role, Scope
 
-SESSION_DAYS = 30
 USE_NOTED = timedelta(minutes=1)  # when a key was last used is known to the minute
+USE_SECONDS = 0.05  # that noting it may wait for another writer
 
 
 class SessionCookies(SecureCookieSessionInterface):
@@ -60,7 +60,7 @@ def requires(read: Scope, write: Scope) -> Callable[[], None]:
                 f" Make one that may: `python -m shield key --scope {needed}`"
             )
         _acts_for(found.account_id)
-        g.actor, g.scopes = found.id, found.scopes
+        g.actor, g.key = found.id, found
         if found.used_at is None or moment - found.used_at > USE_NOTED:
             _note_use(found.id)
 
@@ -68,9 +68,10 @@ def requires(read: Scope, write: Scope) -> Callable[[], None]:
 
 
 def _note_use(key_id: str) -> None:
-    """Note that a key is used. That it cannot be noted is no reason to refuse it."""
-    with suppress(StorageUnavailable), stores().database.write() as db:
-        accounts.note_use(db, key_id)
+    """Note that a key is used. That it cannot be noted is no reason to refuse it, nor to try with its every request."""
+    if once_a_minute("use", key_id):
+        with suppress(StorageUnavailable), stores().database.write(wait=USE_SECONDS) as db:
+            accounts.note_use(db, key_id)
 
 
 def require_session(least: Role = Role.MODERATOR) -> None:
@@ -78,21 +79,16 @@ def require_session(least: Role = Role.MODERATOR) -> None:
 
     A session that a link opened is the operator's, who may do everything.
     """
-    found, person = session.get("account"), session.get("moderator")
+    token = session.get("token")
+    if not token:
+        raise Unauthorised("sign in, or open a link from `python -m shield link`: it starts a session in this browser")
     with stores().database.read() as db:
-        if not found or db.get(Account, found) is None:
-            raise Unauthorised(
-                "sign in, or open a link from `python -m shield link`: it starts a session in this browser"
-            )
-        role, actor = Role.ADMIN, "link"
-        if person is not None:
-            row = moderators.current(db, str(person), int(session.get("number", -1)))
-            found, role, actor = row.account_id, Role(row.role), row.id
-    _acts_for(found)
-    g.actor, g.role = actor, role
+        found = sessions.current(db, token)
+    _acts_for(found.account_id)
+    g.actor, g.role, g.person = found.actor, found.role, found.name
     roles = list(Role)
-    if roles.index(role) < roles.index(least):
-        raise ScopeMissing(f"this needs the role {least}, and you are {role}: ask an admin of your account")
+    if roles.index(found.role) < roles.index(least):
+        raise ScopeMissing(f"this needs the role {least}, and you are {found.role}: ask an admin of your account")
 
 
 def _acts_for(account_id: str) -> None:
@@ -109,9 +105,9 @@ def account_id() -> str:
     return found
 
 
-def key_scopes() -> frozenset[str]:
-    """What the request's API key may do."""
-    found: frozenset[str] = g.scopes
+def asking_key() -> Key:
+    """The request's API key."""
+    found: Key = g.key
     return found
 
 
@@ -121,13 +117,20 @@ def actor() -> str:
     return found
 
 
-def open_session(account: str, moderator: Moderator | None = None) -> None:
-    """Start this browser's session, with nothing of what it held before."""
-    session.clear()
+def open_session(token: str) -> None:
+    """Let this browser's cookie hold a new session, after the one that it held has ended."""
+    end_session()
     session.permanent = True
-    session["account"] = account
-    if moderator is not None:
-        session["moderator"], session["number"] = moderator.id, moderator.sessions
+    session["token"] = token
+
+
+def end_session() -> None:
+    """End this browser's session, if it has one, and empty its cookie."""
+    token = session.get("token")
+    if token:
+        with stores().database.write() as db:
+            sessions.leave(db, token)
+    session.clear()
 
 
 def form_token() -> str:

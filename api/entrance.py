@@ -2,39 +2,44 @@
 
 from http import HTTPStatus
 
-from flask import Blueprint, redirect, render_template, request, session
+from flask import Blueprint, redirect, render_template, request
 from werkzeug.wrappers import Response
 
-from api.auth import account_id, check_form_token, open_session, require_session
-from api.limits import check_sign_in
+from api.auth import account_id, check_form_token, end_session, open_session, require_session
+from api.limits import check_sign_in, network
+from api.schemas import JobQuery
 from api.stores import stores
 from api.words import JOB_STATES, VERDICTS, photos
 from shield import accounts, jobs, moderators
 from shield.errors import Unauthorised
 from shield.models import Job
-from shield.settings import MIB
 from shield.states import JobState
 
-RECENT = 12  # jobs on the front page
+RECENT = 12  # jobs on a page
 FORM_BYTES = 4 * 1024  # a form of one token
+COARSE = (24, 48)  # bits of an address that the audit log keeps for good: where an attack comes from, not who sat where
 
 blueprint = Blueprint("entrance", __name__)
 
 
 @blueprint.get("/")
 def front() -> str:
-    """Where photos are dropped; for a browser without a session, how to get one."""
+    """Where photos are dropped, and jobs; for a browser without a session, how to get one."""
     try:
         require_session()
     except Unauthorised:
         return render_template("welcome.html")
     held = stores()
+    after = JobQuery(after=request.args.get("after")).after
     with held.database.read() as db:
-        recent = jobs.newest(db, account_id(), RECENT)
+        rows = jobs.newest(db, account_id(), RECENT + 1, after)
     return render_template(
         "front.html",
-        recent=[(job, summary(job)) for job in recent],
-        photo_megabytes=held.settings.max_image_bytes // MIB,
+        jobs=[(job, summary(job)) for job in rows[:RECENT]],
+        after=after,
+        next_after=rows[RECENT - 1].id if len(rows) > RECENT else None,
+        running=any(job.state != JobState.ENDED for job in rows[:RECENT]),
+        photo_bytes=held.settings.max_image_bytes,
         photos=held.settings.max_items,
     )
 
@@ -61,8 +66,8 @@ def enter(token: str) -> Response:
     """Spend the link and start this browser's session."""
     _check_form()
     with stores().database.write() as db:
-        account = accounts.spend_link(db, token)
-    open_session(account)
+        opened = accounts.spend_link(db, token)
+    open_session(opened)
     return redirect("/", 303)
 
 
@@ -76,13 +81,13 @@ def login() -> str:
 def sign_in() -> Response | tuple[str, int]:
     """Start a moderator's session, or ask again."""
     _check_form()
-    check_sign_in()
-    name = request.form.get("name", "")
+    name, password = request.form.get("name", ""), request.form.get("password", "")
+    check_sign_in(name)
     try:
-        person = moderators.sign_in(stores().database, name, request.form.get("password", ""))
+        opened = moderators.sign_in(stores().database, name, password, network(*COARSE))
     except Unauthorised as error:
         return render_template("login.html", name=name, wrong=str(error)), HTTPStatus.UNAUTHORIZED
-    open_session(person.account_id, person)
+    open_session(opened)
     return redirect("/", 303)
 
 
@@ -90,7 +95,7 @@ def sign_in() -> Response | tuple[str, int]:
 def leave() -> Response:
     """End this browser's session."""
     _check_form()
-    session.clear()
+    end_session()
     return redirect("/", 303)
 
 

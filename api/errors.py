@@ -12,15 +12,21 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeou
 from api.clients import TooManySlow
 from api.problems import PROBLEM_MEDIA_TYPE, Fault, Problem, faults_of
 from shield.errors import (
+    AlreadyDecided,
     BacklogFull,
     BlobMissing,
     BucketForbidden,
+    CaseTaken,
+    ClaimLost,
+    DraftChanged,
     EndpointDisabled,
     IdempotencyKeyReused,
     InvalidSubmission,
     JobRunning,
     NotFound,
+    NothingToExplain,
     NothingToRetry,
+    NothingToUndo,
     RateLimited,
     ScopeMissing,
     ShieldError,
@@ -38,9 +44,15 @@ BACKLOG_SECONDS = 60  # to wait for while too many items wait: workers need minu
 HTTP_STATUS: dict[type[ShieldError], HTTPStatus] = {
     InvalidSubmission: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFound: HTTPStatus.NOT_FOUND,
+    CaseTaken: HTTPStatus.CONFLICT,
+    ClaimLost: HTTPStatus.CONFLICT,
+    AlreadyDecided: HTTPStatus.CONFLICT,
+    NothingToUndo: HTTPStatus.CONFLICT,
     JobRunning: HTTPStatus.CONFLICT,
     NothingToRetry: HTTPStatus.CONFLICT,
+    DraftChanged: HTTPStatus.CONFLICT,
     EndpointDisabled: HTTPStatus.CONFLICT,
+    NothingToExplain: HTTPStatus.CONFLICT,
     IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     BacklogFull: HTTPStatus.SERVICE_UNAVAILABLE,
     Unauthorised: HTTPStatus.UNAUTHORIZED,
@@ -65,7 +77,8 @@ CODES = {
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "headers_too_large",
 }
 INVALID_REQUEST = "invalid_request"
-PAGES = ("entrance", "pages", "manage")  # blueprints that people look at
+# Blueprints that people look at.
+PAGES = ("entrance", "pages", "manage", "policy", "webhook_pages", "review", "explanations")
 
 
 class TooLargeUpload(ShieldError):
@@ -121,8 +134,13 @@ def invalid_request(error: ValidationError) -> Response:
     return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, INVALID_REQUEST, detail, faults)
 
 
+def status_of(error: ShieldError) -> HTTPStatus | None:
+    """What an error is answered with; None for one that no request should meet."""
+    return next((HTTP_STATUS[kind] for kind in type(error).__mro__ if kind in HTTP_STATUS), None)
+
+
 def _shield_error(error: ShieldError) -> Response:
-    status = next((HTTP_STATUS[kind] for kind in type(error).__mro__ if kind in HTTP_STATUS), None)
+    status = status_of(error)
     if status is None:
         return _bug(error)
     faults = None
@@ -190,7 +208,9 @@ def _answer(status: HTTPStatus, code: str, detail: str, faults: list[Fault] | No
 
 
 def _asked_by_a_person() -> bool:
+    if request.blueprint in PAGES:  # all but the scripts of our pages
+        return PROBLEM_MEDIA_TYPE not in request.accept_mimetypes.values()
     if request.blueprint:
-        return request.blueprint in PAGES
+        return False
     wanted = request.accept_mimetypes.best_match((PROBLEM_MEDIA_TYPE, "text/html"))
     return wanted == "text/html" and not request.path.startswith("/v1/")

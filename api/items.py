@@ -50,7 +50,12 @@ def view_of(item_id: str) -> Response:
         blob = jobs.item(session, account_id(), item_id).view_blob
     if blob is None:
         raise NotFound(f"no view of item {item_id}: it is not scanned yet, or could not be decoded")
-    response = Response(stores().blobs.get(blob), mimetype="image/jpeg")
+    return picture(blob, "image/jpeg")
+
+
+def picture(blob: str, mimetype: str) -> Response:
+    """A picture that a worker made, from its blob."""
+    response = Response(stores().blobs.get(blob), mimetype=mimetype)
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     response.headers["Cache-Control"] = "private, max-age=86400, immutable"
     return response

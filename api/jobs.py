@@ -1,12 +1,7 @@
 """/v1/jobs: submit, list, follow, cancel, retry, delete, read results."""
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from http import HTTPStatus
-from itertools import islice
-from threading import BoundedSemaphore, Lock
 from typing import Any
 
 from flask import Response, request
@@ -18,17 +13,12 @@ from sqlalchemy.orm import Session
 from api import schemas
 from api.auth import account_id, actor, requires
 from api.problems import PROBLEMS, problem
+from api.results import JSONL, stream
 from api.stores import stores
 from api.submissions import Accepted, accept, check_backlog, make_once, read_submission
 from shield import idempotency, jobs, models, retention
-from shield.errors import RateLimited
 from shield.states import Scope
 
-JSONL = "application/jsonl"
-LINES = 100  # of results that are sent together
-READERS = BoundedSemaphore(2)  # streams that read at once: it is work for the CPU, and other requests want some too
-STREAMS = 4  # of one account at a time: each keeps a thread, also while it waits for its turn to read
-STREAM_SECONDS = 5.0  # to wait for while there are more
 KEY: list[dict[str, list[Any]]] = [{"key": []}]  # an API key, in OpenAPI's words
 SUBMISSION: dict[str, Any] = {
     "required": True,
@@ -53,7 +43,9 @@ SUBMISSION: dict[str, Any] = {
             }
         },
         "application/json": {"schema": schemas.NewJob.model_json_schema(ref_template="#/components/schemas/{model}")},
-        JSONL: {"schema": {"type": "string", "description": "A manifest: an item of application/json a line."}},
+        JSONL.mimetype: {
+            "schema": {"type": "string", "description": "A manifest: an item of application/json a line."}
+        },
         "application/zip": {"schema": {"type": "string", "contentMediaType": "application/zip"}},
     },
 }
@@ -123,7 +115,7 @@ def items(path: schemas.JobPath, query: schemas.ItemQuery) -> Response:
     responses={
         200: {
             "description": "One item a line, in the order of the submission.",
-            "content": {JSONL: {"schema": {"type": "string"}}},
+            "content": {JSONL.mimetype: {"schema": {"type": "string"}}},
         },
         **problem(404),
     },
@@ -133,7 +125,7 @@ def results(path: schemas.JobPath) -> Response:
 
     JSON Lines: one item a line. While the job runs, the items that have a result so far.
     """
-    return stream_results(_job(path))
+    return stream(_job(path), JSONL)
 
 
 @blueprint.post("/<job_id>/cancel", operation_id="cancel_job", responses={200: schemas.Job, **problem(404)})
@@ -177,52 +169,6 @@ def delete(path: schemas.JobPath) -> Response:
     with stores().database.write() as session:
         retention.delete_job(session, account_id(), path.job_id, actor())
     return Response(status=HTTPStatus.NO_CONTENT)
-
-
-class Streams:
-    """How many results each account has read to it now."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._open: Counter[str] = Counter()
-
-    def open(self, account_id: str) -> ExitStack:
-        """One more, until the answer is closed. Raises RateLimited where there are STREAMS already."""
-        with self._lock:
-            if self._open[account_id] >= STREAMS:
-                detail = f"{STREAMS} results of this account are being read: read them to their end first"
-                raise RateLimited(detail, STREAM_SECONDS)
-            self._open[account_id] += 1
-        stream = ExitStack()
-        stream.callback(self._close, account_id)
-        return stream
-
-    def _close(self, account_id: str) -> None:
-        with self._lock:
-            self._open[account_id] -= 1
-            self._open += Counter()  # without those that have none
-
-
-_streams = Streams()
-
-
-def stream_results(job: models.Job) -> Response:
-    """The terminal items of a job, a line each; never more than a page of them in memory. Raises RateLimited."""
-    stream = _streams.open(job.account_id)
-    rows = jobs.results(stores().database, job)
-
-    def lines() -> Iterator[str]:
-        with stream:
-            while True:
-                with READERS:
-                    some = [schemas.Item.of(row).model_dump_json() + "\n" for row in islice(rows, LINES)]
-                if not some:
-                    return
-                yield "".join(some)
-
-    response = Response(lines(), mimetype=JSONL)
-    response.call_on_close(stream.close)  # also where nothing of it was read
-    return response
 
 
 def _job(path: schemas.JobPath) -> models.Job:

@@ -9,7 +9,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from api.auth import account_id, actor, key_scopes, requires
+from api.auth import account_id, actor, asking_key, requires
 from api.bodies import check_json
 from api.problems import PROBLEMS, problem
 from api.stores import stores
@@ -19,7 +19,6 @@ from shield.items import CLEAN
 from shield.states import Scope
 
 KEY_ID = r"^key_[0-9a-f]{27}$"
-MOST_DAYS = 3650
 
 
 class NewKey(BaseModel):
@@ -29,7 +28,13 @@ class NewKey(BaseModel):
 
     name: Annotated[str, StringConstraints(max_length=200, pattern=CLEAN)] = Field("", description="For people.")
     scopes: list[Scope] = Field(min_length=1, description="No more than the key has that asks.")
-    days: float | None = Field(None, gt=0, le=MOST_DAYS, description="After which it expires. Absent: never.")
+    days: float | None = Field(
+        None,
+        strict=True,
+        ge=accounts.LEAST_DAYS,
+        le=accounts.MOST_DAYS,
+        description="After which it expires, no later than the key that asks. Absent: with that one, or never.",
+    )
 
 
 class ApiKey(BaseModel):
@@ -82,11 +87,14 @@ blueprint.before_request(check_json)
 
 @blueprint.post("", operation_id="create_key", responses={201: ApiKeyMade, **problem(400, 413, 415, 422)})
 def create(body: NewKey) -> Response:
-    """Make an API key. It may do no more than the key that asks."""
-    if missing := set(body.scopes) - key_scopes():
+    """Make an API key. It may do no more than the key that asks, and no longer."""
+    asking = asking_key()
+    if missing := set(body.scopes) - asking.scopes:
         raise ScopeMissing(f"a key cannot give what it does not have itself: {', '.join(sorted(missing))}")
     with stores().database.write() as session:
-        secret = accounts.create_key(session, account_id(), body.name, body.scopes, body.days, actor())
+        secret = accounts.create_key(
+            session, account_id(), body.name, body.scopes, body.days, actor(), asking.expires_at
+        )
         row = session.get_one(models.ApiKey, accounts.identify(session, secret).id)
         made = ApiKeyMade(**_shown(row), key=secret)
     return _json(made, HTTPStatus.CREATED)

@@ -5,20 +5,26 @@ While Redis is away each process counts by itself, for a limit is no reason to r
 account stands by the fields of draft-ietf-httpapi-ratelimit-headers-10.
 """
 
+import hashlib
 import logging
+import math
 import time
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from flask import Flask, Response, current_app, g, request
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from shield import names
 from shield.errors import RateLimited
 from shield.settings import Settings
 
 log = logging.getLogger(__name__)
 
-SIGN_IN = parse("10 per minute")  # of one address
+SIGN_IN = parse("10 per minute")  # of one address, or of one /64 of IPv6: whoever has one such address has them all
+SIGN_IN_NAME = parse("20 per minute")  # to one name, wherever from; more than one address may alone, to lock nobody out
+ONCE = parse("1 per minute")
 ANSWER_SECONDS = 0.5  # that Redis may take to answer
 AWAY_SECONDS = 5.0  # that it is not asked again after it failed to
 
@@ -28,7 +34,7 @@ class Limits:
 
     def __init__(self, redis_url: str, rate: str) -> None:
         self.rate = parse(rate) if rate else None
-        self._alone = MovingWindowRateLimiter(MemoryStorage())
+        self.alone = MovingWindowRateLimiter(MemoryStorage())  # counts for this process
         self._together: MovingWindowRateLimiter | None = None
         self._errors: tuple[type[Exception], ...] = ()
         self._away_until = 0.0  # time.monotonic
@@ -46,7 +52,7 @@ class Limits:
             except self._errors as error:
                 log.warning("requests are counted by each process for %g s: %s", AWAY_SECONDS, error)
                 self._away_until = time.monotonic() + AWAY_SECONDS
-        return _count(self._alone, rate, who)
+        return _count(self.alone, rate, who)
 
 
 def check_account(account_id: str) -> None:
@@ -56,9 +62,29 @@ def check_account(account_id: str) -> None:
         _check(limits, limits.rate, "account", account_id)
 
 
-def check_sign_in() -> None:
-    """Count a try to sign in from the request's address. Raises RateLimited."""
-    _check(_limits(), SIGN_IN, "sign-in", request.remote_addr or "unknown")
+def check_sign_in(name: str) -> None:
+    """Count a try to sign in by this name from the request's address. Raises RateLimited."""
+    limits = _limits()
+    _check(limits, SIGN_IN, "sign-in", network(32, 64))
+    _check(limits, SIGN_IN_NAME, "sign-in name", hashlib.sha256(names.tidy(name).encode()).hexdigest())
+
+
+def once_a_minute(*what: str) -> bool:
+    """Whether this process does this for the first time within a minute."""
+    return _limits().alone.hit(ONCE, *what)
+
+
+def network(v4_bits: int, v6_bits: int) -> str:
+    """The network that the request comes from: so many bits of its address."""
+    try:
+        address = ip_address(request.remote_addr or "")
+    except ValueError:
+        return "unknown"
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((int(address), v6_bits), strict=False))
+    return str(IPv4Network((int(address), v4_bits), strict=False))
 
 
 def install(app: Flask, settings: Settings) -> None:
@@ -76,14 +102,15 @@ def _check(limits: Limits, rate: RateLimitItem, name: str, who: str) -> None:
     allowed, left, seconds = limits.count(rate, name, who)
     g.rate_limit = (rate, left, seconds)
     if not allowed:
-        raise RateLimited(f"more than {rate.amount} requests in {rate.get_expiry()} s: wait {seconds:.0f} s", seconds)
+        many = f"more than {rate.amount} requests in {rate.get_expiry()} s"
+        raise RateLimited(f"{many}: wait {math.ceil(seconds)} s", seconds)
 
 
 def _add_fields(response: Response) -> Response:
     if "rate_limit" in g:
         rate, left, seconds = g.rate_limit
         response.headers["RateLimit-Policy"] = f'"default";q={rate.amount};w={rate.get_expiry()}'
-        response.headers["RateLimit"] = f'"default";r={left};t={seconds:.0f}'
+        response.headers["RateLimit"] = f'"default";r={left};t={math.ceil(seconds)}'
     return response
 
 

@@ -3,13 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from shield import models, retention
@@ -108,7 +102,7 @@ class Job(BaseModel):
             state=JobState(row.state),
             counts=Counts.model_validate(row),
             progress=_progress(row),
-            eta_seconds=_eta_seconds(row, moment),
+            eta_seconds=seconds_left(row, moment),
             retry_of=row.retry_of,
             reason=row.reason,
             reason_detail=row.reason_detail,
@@ -132,7 +126,8 @@ def _progress(row: models.Job) -> float:
     return (row.total - row.pending) / row.total
 
 
-def _eta_seconds(row: models.Job, moment: datetime) -> int | None:
+def seconds_left(row: models.Job, moment: datetime) -> int | None:
+    """Until a job ends, at its rate so far; None unless it runs and an item is scanned."""
     scanned = row.done + row.failed
     if row.state != JobState.RUNNING or row.started_at is None or not scanned:
         return None

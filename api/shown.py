@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from api.words import STATES, VERDICTS, error_in_words, percent, reason_in_words
+from shield import policies
 from shield.models import Face, Item
-from shield.policy import FaceFacts, Policy, judge
+from shield.policy import FaceFacts, Origin, Policy, judge
 from shield.states import ItemState, Verdict
 
 CARD = (300, 225)  # pixels of a picture in the grid, about: labels are drawn to be legible there
@@ -47,8 +48,11 @@ class ShownItem:
     faces: list[ShownFace]
 
     @classmethod
-    def of(cls, row: Item, larger: float = 1.0) -> Self:
-        """From a row with faces and weights; `larger` is how much larger than in the grid it is shown."""
+    def of(cls, row: Item, larger: float = 1.0, policy: Policy | None = None) -> Self:
+        """From a whole row; `larger` is how much larger than in the grid it is shown.
+
+        Faces are coloured by `policy`, or by the one that the item was judged by.
+        """
         width, height = row.image_width or 0, row.image_height or 0
         text = max(width / CARD[0], height / CARD[1]) * LABEL / larger
         if len(row.faces) > CROWD and larger == 1.0:
@@ -66,7 +70,7 @@ class ShownItem:
             width=width,
             height=height,
             text=text,
-            faces=[_shown_face(face, row, text) for face in row.faces],
+            faces=[_shown_face(face, row, text, policy or policies.judged_by(row)) for face in row.faces],
         )
 
 
@@ -79,7 +83,7 @@ def _words(row: Item) -> tuple[str, str, list[str]]:
     return STATES[ItemState(row.state)], "", []
 
 
-def _shown_face(face: Face, row: Item, text: float) -> ShownFace:
+def _shown_face(face: Face, row: Item, text: float, policy: Policy | None) -> ShownFace:
     score = percent(face.score)
     width, height = (len(score) + 1) * LETTER * text, 1.4 * text
     above = face.top - height
@@ -89,17 +93,16 @@ def _shown_face(face: Face, row: Item, text: float) -> ShownFace:
         width=face.width,
         height=face.height,
         score=score,
-        verdict=_verdict_alone(face, row),
+        verdict=_verdict_alone(face, row, policy),
         label_left=min(max(face.left, 0.0), max((row.image_width or 0) - width, 0.0)),
         label_top=above if above >= 0 else max(face.top, 0.0),
         label_width=width,
     )
 
 
-def _verdict_alone(face: Face, row: Item) -> str:
+def _verdict_alone(face: Face, row: Item, policy: Policy | None) -> str:
     """What the policy would say of this face alone."""
-    if row.weights is None:
+    if policy is None:
         return Verdict.INCONCLUSIVE
-    policy = Policy(row.policy_version or "", row.weights.fake_threshold, row.weights.suspect_threshold)
     facts = FaceFacts(face.left, face.top, face.width, face.height, face.detection_score, face.score, ())
-    return judge((facts,), policy).verdict
+    return judge((facts,), policy, Origin.of(row.source_url)).verdict

@@ -11,7 +11,7 @@ from shield import outbox
 from shield.blobs import Blobs
 from shield.db import Database
 from shield.errors import StorageUnavailable
-from shield.queue import Queue, QueueUnavailable
+from shield.queue import Message, Queue, QueueUnavailable
 from shield.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -24,29 +24,33 @@ class Poker:
     """Publishes what the outbox owes for new jobs, on a thread of its own, so that a slow queue slows no answer.
 
     Only a job's first messages are sent, enough to wake every worker; the relay sends the rest as Redis has room. A
-    poke that fails is dropped with those behind it: the outbox still holds what they owe.
+    poke that fails is dropped with those behind it: the outbox still holds what they owe, and SQL what a hint is about.
     """
 
     def __init__(self, database: Database, queue: Queue) -> None:
         self._database = database
         self._queue = queue
-        self._jobs: queues.SimpleQueue[str] = queues.SimpleQueue()
+        self._asked: queues.SimpleQueue[str | Message] = queues.SimpleQueue()
         threading.Thread(target=self._run, name="poker", daemon=True).start()
 
     def poke(self, job_id: str) -> None:
         """Publish this job's messages soon. Returns at once."""
-        self._jobs.put(job_id)
+        self._asked.put(job_id)
+
+    def hint(self, message: Message) -> None:
+        """Publish a message that may be lost, soon. Returns at once."""
+        self._asked.put(message)
 
     def _run(self) -> None:
         while True:
-            job_id = self._jobs.get()
+            asked = self._asked.get()
             try:
-                delivered = self._publish(job_id)
+                delivered = self._queue.publish([asked]) == 1 if isinstance(asked, Message) else self._publish(asked)
             except StorageUnavailable as error:
-                log.warning("the poke of %s waits for the relay: %s", job_id, error)
+                log.warning("the poke of %s waits for the relay: %s", asked, error)
                 delivered = False
             except Exception:
-                log.exception("the poke of %s waits for the relay", job_id)
+                log.exception("the poke of %s waits for the relay", asked)
                 delivered = False
             if not delivered:
                 self._forget()
@@ -64,8 +68,8 @@ class Poker:
         return count == len(owed)
 
     def _forget(self) -> None:
-        while not self._jobs.empty():
-            self._jobs.get()
+        while not self._asked.empty():
+            self._asked.get()
 
 
 class Pulse:

@@ -148,12 +148,14 @@ def _wanted() -> NewUploads:
 def _url(row: models.Upload) -> str:
     """The store's own URL for these bytes, or ours."""
     seconds = int((row.expires_at - row.created_at).total_seconds())
-    url = stores().blobs.upload_url(row.id, seconds)
-    if url is not None:
-        return url
+    return stores().blobs.upload_url(row.id, seconds) or request.host_url.removesuffix("/") + signed_path(row)
+
+
+def signed_path(row: models.Upload) -> str:
+    """Where we take these bytes ourselves, whatever the store, with its signature."""
     expires = str(int(row.expires_at.timestamp()))
     query = urlencode({"expires": expires, "signature": _signature(row.id, expires)})
-    return f"{request.host_url}v1/uploads/{row.id}/content?{query}"
+    return f"/v1/uploads/{row.id}/content?{query}"
 
 
 def _signature(upload_id: str, expires: str) -> str:

@@ -37,12 +37,12 @@ def create(body: schemas.NewWebhook) -> Response:
     The answer holds the secret that signs what is sent: it is shown this once. The URL is looked up, and refused where
     it leads to no address of the public internet; it is not called before something happens.
     """
-    _check_url(body.url)
+    check_url(body.url)
     with stores().database.write() as session:
         row, secret = endpoints.create(
             session,
             account_id(),
-            _seal(),
+            seal(),
             body.url,
             body.events,
             description=body.description,
@@ -77,7 +77,7 @@ def change(path: schemas.WebhookPath, body: schemas.WebhookChange) -> Response:
     What is owed to it already goes to its new URL.
     """
     if body.url is not None:
-        _check_url(body.url)
+        check_url(body.url)
     return _written(
         lambda session: endpoints.change(
             session,
@@ -116,7 +116,7 @@ def rotate(path: schemas.WebhookPath, body: schemas.Rotation) -> Response:
     It is shown this once. For 24 hours what is sent is signed with both, the new one and what signed before.
     """
     with stores().database.write() as session:
-        secret = endpoints.rotate(session, account_id(), path.webhook_id, _seal(), body.secret)
+        secret = endpoints.rotate(session, account_id(), path.webhook_id, seal(), body.secret)
     return _json(schemas.SecretShown(secret=secret))
 
 
@@ -183,7 +183,8 @@ def sent(path: schemas.WebhookPath, query: schemas.DeliveryQuery) -> Response:
 def attempts(path: schemas.DeliveryPath) -> Response:
     """List the tries of a delivery: status, latency, and the beginning of what was answered."""
     with stores().database.read() as session:
-        rows = deliveries.attempts(session, account_id(), path.webhook_id, path.delivery_id)
+        row, _ = deliveries.get(session, account_id(), path.webhook_id, path.delivery_id)
+        rows = deliveries.attempts(session, row)
     return _json(schemas.AttemptList(data=[schemas.Attempt.model_validate(row) for row in rows]))
 
 
@@ -230,11 +231,12 @@ def _written(write: Callable[[Session], models.Endpoint]) -> Response:
     return _json(schemas.Webhook.of(row))
 
 
-def _check_url(url: str) -> None:
+def check_url(url: str) -> None:
+    """Raises UnsafeUrl for a URL that nothing will be sent to. Looks its host up."""
     endpoints.check_url(url, allow_loopback=stores().settings.egress_allow_loopback)
 
 
-def _seal() -> Seal:
+def seal() -> Seal:
     """What encrypts secrets where they rest, under a key that is derived from the one that signs sessions."""
     return Seal(str(current_app.secret_key))
 

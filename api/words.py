@@ -2,7 +2,7 @@
 
 import re
 
-from shield.states import ItemState, JobState, Verdict
+from shield.states import DeliveryState, DisabledReason, EventType, ItemState, JobState, Verdict
 
 VERDICTS = {
     Verdict.FAKE: ("Fake", "Strong signs of a forged face."),
@@ -24,6 +24,27 @@ JOB_STATES = {
     JobState.RUNNING: "Scanning",
     JobState.CANCELING: "Canceling",
     JobState.ENDED: "Ended",
+}
+EVENTS = {  # that a webhook can be sent
+    EventType.JOB_ENDED: "A job ended",
+    EventType.JOB_CANCELED: "A job was canceled",
+    EventType.ITEM_FLAGGED: "A photo is fake or suspect",
+    EventType.ITEM_FAILED: "A photo could not be scanned",
+    EventType.CASE_DECIDED: "A moderator decided a case",
+    EventType.CASE_REOPENED: "A decision was taken back",
+}
+DELIVERY_STATES = {
+    DeliveryState.PENDING: "Waiting",
+    DeliveryState.SENDING: "Being sent",
+    DeliveryState.WAITING: "Tried, will be tried again",
+    DeliveryState.DELIVERED: "Delivered",
+    DeliveryState.EXHAUSTED: "Given up",
+    DeliveryState.DROPPED: "Dropped",
+}
+DISABLED = {
+    DisabledReason.BY_ACCOUNT: "Disabled by your account.",
+    DisabledReason.GONE: "Disabled, because it answered 410 Gone.",
+    DisabledReason.FAILING: "Disabled, because every try failed for days.",
 }
 REASONS = {
     "no_face_found": "No face was found.",
@@ -77,3 +98,11 @@ def percent(score: float) -> str:
 def photos(count: int) -> str:
     """A number of photos."""
     return "1 photo" if count == 1 else f"{count:,} photos"
+
+
+def left(seconds: int) -> str:
+    """How long something will still take, about."""
+    for length, word in ((3600, "h"), (60, "min")):
+        if seconds >= 1.5 * length:
+            return f"about {round(seconds / length)} {word} left"
+    return "about a minute left" if seconds > 40 else "less than a minute left"  # noqa: PLR2004

@@ -17,7 +17,7 @@ from benchmarks.stub import CARD, StubScanner
 from pipeline.results import Face, Scan
 from shield import models
 from shield.db import Database, new_id, now
-from shield.policy import FaceFacts, Policy, judge
+from shield.policy import FaceFacts, Origin, Policy, judge
 from shield.queue import LANES, celery_app
 from shield.settings import settings
 from worker.app import register
@@ -72,7 +72,7 @@ def record(session: Session, item: Row[Any], found: Scan, policy: Policy) -> Non
         values: dict[str, object] = {"state": "failed", "error_code": found.error and found.error.code}
         counted = ["failed"]
     else:
-        judgement = judge(tuple(map(_facts, found.faces)), policy)
+        judgement = judge(tuple(map(_facts, found.faces)), policy, Origin.UPLOAD)
         values = {
             "state": "done",
             "verdict": judgement.verdict,

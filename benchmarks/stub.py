@@ -8,7 +8,7 @@ import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 
-from pipeline.results import Box, ErrorCode, Face, ImageFacts, ModelFacts, Scan, ScanError
+from pipeline.results import Box, ErrorCode, Face, ImageFacts, ModelFacts, Scan, ScanError, Why
 from pipeline.weights import WeightsCard
 from shield import logs
 from shield.dispatch import LeasedItem
@@ -48,13 +48,17 @@ class StubScanner:
         """One Scan for each image, in order."""
         return [_scan(content) for content in images]
 
+    def explain(self, image: bytes, boxes: Sequence[Box], width: int) -> list[Why]:  # noqa: ARG002
+        """Nothing: nobody asks."""
+        return []
+
 
 def _scan(content: bytes) -> Scan:
     digest = hashlib.sha256(content)
     number = int.from_bytes(digest.digest()[:4], "big")
     if number % 100 == 0:
         return Scan(MODEL, error=ScanError(ErrorCode.TRUNCATED, "the file ends early"))
-    facts = ImageFacts(640, 480, "JPEG", digest.hexdigest())
+    facts = ImageFacts(640, 480, "JPEG", digest.hexdigest(), digest.hexdigest()[:16])
     face = Face(Box(10.0, 10.0, 50.0, 60.0), 0.99, LANDMARKS, number / 2**32)
     return Scan(MODEL, facts, () if number % 10 == 0 else (face,))
 

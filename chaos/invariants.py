@@ -15,7 +15,7 @@ from benchmarks.stub import CARD, StubScanner
 from chaos.programs import POISON
 from shield.db import Database
 from shield.models import Item
-from shield.policy import FaceFacts, Policy, judge
+from shield.policy import FaceFacts, Origin, Policy, judge
 
 ITEM_ENDED = "old.state in ('done', 'failed', 'canceled')"
 JOB_CHANGED = " or ".join(
@@ -45,6 +45,11 @@ ALWAYS = {
                 and not (chunk.state = 'done' and job.state = 'canceling')""",
     "I4 only items that are done have faces": """
         select face.item_id from face join item on item.id = face.item_id where item.state <> 'done'""",
+    "I2 what was flagged is a case, and nothing else": """
+        select item.id from item join job on job.id = item.job_id
+        left join review_case on review_case.item_id = item.id
+        where job.deleted_at is null
+            and (review_case.id is null) = (coalesce(item.verdict, '') in ('fake', 'suspect'))""",
     # One that is canceling when nothing of it is left is ended by the next transaction: in the end no job is canceling.
     "I7 a job has ended exactly if its items have": """
         select job.id from job where job.state not in ('expanding', 'canceling')
@@ -165,7 +170,7 @@ def expected_of(source: str) -> tuple[Outcome, int]:
         FaceFacts(f.box.left, f.box.top, f.box.width, f.box.height, f.detection_score, f.score, f.landmarks)
         for f in scan.faces
     )
-    judged = judge(facts, Policy("expected", CARD.thresholds["fake"], CARD.thresholds["suspect"]))
+    judged = judge(facts, Policy("expected", CARD.thresholds["fake"], CARD.thresholds["suspect"]), Origin.URL)
     return Outcome("done", str(judged.verdict), judged.score, None), len(facts)
 
 

@@ -8,6 +8,7 @@ of efficientnet-pytorch, so its ImageNet weights load with every key matched.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from efficientnet_pytorch import EfficientNet
@@ -25,6 +26,7 @@ LITE0_BLOCKS = [
     "r4_k5_s22_e6_i112_o192",
     "r1_k3_s11_e6_i192_o320",
 ]
+CLOSER = 16  # the closer look leaves out a sixteenth of the crop on each side
 
 
 def efficientnet_lite0(classes: int = 1, input_size: int = 160, dropout: float = 0.2) -> nn.Module:
@@ -55,24 +57,36 @@ def efficientnet_lite0(classes: int = 1, input_size: int = 160, dropout: float =
 
 
 class FourLooks(nn.Module):
-    """The mean logit of four looks at each crop: as it is and one eighth closer, each also mirrored.
+    """Four looks at each crop, as it is and one eighth closer, each also mirrored: their mean logit, and its evidence.
 
-    float [N, 3, S, S] -> [N, classes]. A forgery's traces do not depend on the side of the face or on the exact frame,
-    so the mean is steadier than one look. It is part of the exported graph: every engine looks in the same way.
+    float [N, 3, S, S] -> logits [N, 1] and evidence [N, 2, S / 32, S / 32]. A forgery's traces do not depend on the
+    side of the face or on the exact frame, so the mean is steadier than one look. It is part of the exported graph:
+    every engine looks in the same way.
+
+    Evidence is the class activation map (Zhou et al., "Learning Deep Features for Discriminative Localization",
+    arXiv:1512.04150) with the bias in it, of the crop as it is and of its inner seven eighths. The head is linear in
+    what it pools, so the map is exact: its mean is the logit.
     """
+
+    network: Any  # efficientnet_pytorch declares no types
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See the class."""
-        edge = pixels.shape[-1] // 16
+        edge = pixels.shape[-1] // CLOSER
         inner = pixels[..., edge:-edge, edge:-edge]
         closer = nn.functional.interpolate(inner, size=pixels.shape[-2:], mode="bilinear", align_corners=False)
         looks = torch.cat([pixels, closer, pixels.flip(-1), closer.flip(-1)])
-        logits: torch.Tensor = self.network(looks)
-        return logits.unflatten(0, (4, -1)).mean(dim=0)
+        features = self.network.extract_features(looks)
+        head: nn.Linear = self.network._fc  # noqa: SLF001 - the package offers no other door to its last layer
+        logits: torch.Tensor = head(features.mean(dim=(2, 3)))
+        maps = nn.functional.conv2d(features, head.weight[:, :, None, None], head.bias)
+        plain, mirrored = maps.squeeze(1).unflatten(0, (2, 2, -1))
+        evidence = ((plain + mirrored.flip(-1)) / 2).transpose(0, 1)
+        return logits.unflatten(0, (4, -1)).mean(dim=0), evidence
 
 
 def classifier_of(state: dict[str, torch.Tensor], input_size: int) -> nn.Module:

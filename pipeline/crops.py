@@ -12,14 +12,16 @@ Pixels = npt.NDArray[np.uint8]
 def square_crop(image: Pixels, box: Box, margin: float, size: int) -> Pixels:
     """The square around a box, uint8 [size, size, C], cut at full resolution and then resized.
 
-    `image` is uint8 [H, W, C]. The square's side is the box's longer side plus `margin` of it on each side; what lies
-    outside the image mirrors what lies inside.
+    `image` is uint8 [H, W, C]; what lies outside the image mirrors what lies inside.
     """
+    return resize(cut(image, *square_around(box, margin)), size, size)
+
+
+def square_around(box: Box, margin: float) -> tuple[int, int, int]:
+    """Left, top and side of a box's square: the box's longer side plus `margin` of it on each side."""
     longer = max(box.width, box.height)
     side = max(1, round(longer * (1 + 2 * margin)))
-    left = round(box.left + box.width / 2 - side / 2)
-    top = round(box.top + box.height / 2 - side / 2)
-    return resize(cut(image, left, top, side), size, size)
+    return round(box.left + box.width / 2 - side / 2), round(box.top + box.height / 2 - side / 2), side
 
 
 def cut(image: Pixels, left: int, top: int, side: int) -> Pixels:

@@ -47,12 +47,16 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """The upright image: its size in pixels, its format as its first bytes tell it, the sha256 of its bytes."""
+    """The upright image: its size in pixels, its format as its first bytes tell it, the sha256 of its bytes.
+
+    `looks` is the perceptual hash of its view (pipeline.hashes) as 16 hex characters, where the scanner makes views.
+    """
 
     width: int
     height: int
     format: str
     sha256: str
+    looks: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,23 @@ class Scan:
             "model": _facts_json(self.model, "name", "version", "weights_sha256"),
             "error": _facts_json(self.error, "code", "detail"),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Of one face: the square that was cut out around it, in pixels of the upright image, and what came of that.
+
+    The square may reach over the image's borders. `crop` is what the classifier saw, a JPEG; `heatmap` a transparent
+    PNG to lay over it, or over the square. Scores are P(fake), calibrated: as it is, and re-saved in the ways named.
+    """
+
+    left: float
+    top: float
+    side: float
+    crop: bytes
+    heatmap: bytes
+    score: float
+    stability: tuple[tuple[str, float], ...]
 
 
 def _face_json(face: Face) -> dict[str, Any]:

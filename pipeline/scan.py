@@ -5,7 +5,7 @@ import io
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -16,9 +16,11 @@ from pipeline.batching import run_in_batches
 from pipeline.crops import Pixels, resize, square_crop
 from pipeline.detections import SCORE, Floats
 from pipeline.engine import Engine, OnnxEngine, TorchEngine
+from pipeline.explain import explain
 from pipeline.faces import DetectorSettings, FaceDetector, as_box
+from pipeline.hashes import perceptual_hash
 from pipeline.images import Decoded, DecodeLimits, DecoderPool, ImageError
-from pipeline.results import Box, Face, ImageFacts, ModelFacts, Scan, ScanError
+from pipeline.results import Box, Face, ImageFacts, ModelFacts, Scan, ScanError, Why
 from pipeline.weights import MODELS, Calibration, WeightsCard, load_card
 
 CLASSIFIER: Final = MODELS / "shield-lite0.json"
@@ -105,6 +107,16 @@ class Scanner:
                 crops.extend(self._cut(index, answer.pixels, next(found)))
         return self._assemble(answers, crops)
 
+    def explain(self, image: bytes, boxes: Sequence[Box], width: int) -> list[Why] | ScanError:
+        """Why the faces in these boxes score as they do; an error where the image cannot be decoded.
+
+        The boxes count in pixels of the image `width` pixels wide, of which the one given may be a smaller copy.
+        """
+        (decoded,) = self._decoders.decode_all([image])
+        if isinstance(decoded, ImageError):
+            return ScanError(decoded.code, decoded.detail)
+        return explain(self._classifier, decoded.pixels, boxes, width, self.settings.batch)
+
     def _find(self, images: Sequence[Pixels]) -> Iterator[Floats | None]:
         if self._detector is None:
             return iter([None] * len(images))
@@ -113,8 +125,11 @@ class Scanner:
     def _see(self, decoded: Decoded, content: bytes) -> _Seen:
         height, width = decoded.pixels.shape[:2]
         facts = ImageFacts(width, height, decoded.format, hashlib.sha256(content).hexdigest())
-        view = encode_view(decoded.pixels, self.settings.view_side) if self.settings.view_side else None
-        return _Seen(facts, view)
+        if not self.settings.view_side:
+            return _Seen(facts, None)
+        small = shrink(decoded.pixels, self.settings.view_side)
+        looks = f"{perceptual_hash(small):016x}"
+        return _Seen(replace(facts, looks=looks), encode_view(small, self.settings.view_side))
 
     def _cut(self, index: int, image: Pixels, detections: Floats | None) -> Iterator[_Crop]:
         """The crops of one image; without a detector the whole image is the one crop."""
@@ -143,7 +158,7 @@ class Scanner:
     def _score(self, crops: Sequence[_Crop]) -> list[float]:
         if not crops:
             return []
-        (logits,) = run_in_batches(self._classifier, [crop.pixels for crop in crops], self.settings.batch)
+        logits, _ = run_in_batches(self._classifier, [crop.pixels for crop in crops], self.settings.batch)
         return [calibrated(float(logit), self.card.calibration) for logit in logits[:, 0]]
 
     def _engine(self, card: WeightsCard) -> Engine:
@@ -170,13 +185,17 @@ def calibrated(logit: float, calibration: Calibration) -> float:
     return 0.5 * (1.0 + math.tanh(scaled / 2))  # the logistic function, safe at any size
 
 
-def encode_view(image: Pixels, longest: int) -> bytes:
-    """A JPEG without metadata of RGB pixels uint8 [H, W, 3], shrunk where its longest side is over `longest`."""
+def shrink(image: Pixels, longest: int) -> Pixels:
+    """RGB pixels uint8 [H, W, 3] as they are, or smaller where their longest side is over `longest`."""
     factor = min(1.0, longest / max(image.shape[:2]))
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])
-    small = resize(image, width, height) if factor < 1 else image
+    return resize(image, width, height) if factor < 1 else image
+
+
+def encode_view(image: Pixels, longest: int) -> bytes:
+    """A JPEG without metadata of RGB pixels uint8 [H, W, 3], shrunk where its longest side is over `longest`."""
     content = io.BytesIO()
-    Image.fromarray(small).save(content, "JPEG", quality=VIEW_QUALITY, optimize=True)
+    Image.fromarray(shrink(image, longest)).save(content, "JPEG", quality=VIEW_QUALITY, optimize=True)
     return content.getvalue()
 
 

@@ -215,18 +215,26 @@ def report(results: list[Result], seconds: float) -> int:
         if one.state == "done":
             draw(one)
     missing = {str(photo) for photo in photos()} - {one.custom_id for one in results if one.terminal}
+    home = OUT / "home"
     print(f"""
 {len(results)} photos in {seconds:.1f} s, from submission to the last result.
 
 Where to look next
   {OUT / "pictures"}   the photos with their faces, scores and verdicts drawn in
   {OUT / "results.jsonl"}   every result as the API gave it
-  make up   start the system and keep it: it prints a link for the browser and a key for the API
+  SHIELD_HOME={home} make up   start the system again and keep it: {flagged(results)} wait for a moderator
+    at http://127.0.0.1:8000/review once you have opened the link that it prints; docs/moderating.md is about that page
   clients/python/README.md   scan photos of your own:  deepfake-shield scan PATH...
   docs/   how it works, and why it is built this way""")
     if missing:
         print(f"\nThese photos have no result: {', '.join(sorted(missing))}", file=sys.stderr)
     return 1 if missing else 0
+
+
+def flagged(results: list[Result]) -> str:
+    """How many of the photos became cases: what is fake or suspect does."""
+    count = sum(one.verdict in ("fake", "suspect") for one in results)
+    return "1 case" if count == 1 else f"{count} cases"
 
 
 def demo() -> int:

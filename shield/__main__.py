@@ -6,8 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from shield import accounts, admin, states, supervisor
-from shield.errors import SettingsError, ShieldError
+from shield import accounts, admin, names, states, supervisor
+from shield.errors import InvalidSubmission, SettingsError, ShieldError
 from shield.settings import Settings, settings
 
 
@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     os.umask(0o077)  # everything that is kept is for this user alone
     try:
+        check_encoding(sys.argv[1:] if argv is None else argv)
         if args.command == "states":
             print_states()
             return 0
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
             print(admin.new_link(config, admin.base_url(config)))
         else:
             for line in args.run(config, args):
-                print(line)
+                print(names.shown(line))
     except ShieldError as error:
         print(f"shield: {error}", file=sys.stderr)
         return 2
@@ -46,6 +47,13 @@ def main(argv: list[str] | None = None) -> int:
         print("shield: stopped before it had started", file=sys.stderr)
         return 130
     return 0
+
+
+def check_encoding(argv: list[str]) -> None:
+    """Raises InvalidSubmission for an argument in another encoding: no database takes it."""
+    for argument in argv:
+        if not names.is_text(argument):
+            raise InvalidSubmission(f"the argument {argument!r} is not UTF-8: set the terminal to it")
 
 
 def up(config: Settings, key_file: Path | None, leash: int | None) -> None:

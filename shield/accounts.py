@@ -9,13 +9,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from shield import audit
+from shield import audit, names, sessions
 from shield.audit import Action
 from shield.db import new_id, now
-from shield.errors import NotFound, Unauthorised
+from shield.errors import InvalidSubmission, NotFound, ScopeMissing, Unauthorised
 from shield.models import Account, ApiKey, LoginLink
 from shield.states import Scope
 
@@ -23,10 +23,14 @@ ALPHABET = string.digits + string.ascii_letters  # base62
 KEY = re.compile(r"dfs_live_([0-9A-Za-z]{30})([0-9A-Za-z]{6})")
 HINT = 4  # last characters of a key that are kept to tell it by
 LINK_MINUTES = 30
+LEAST_DAYS, MOST_DAYS = 0.01, 3650  # until a key expires
 
 
 def create_account(session: Session, name: str) -> Account:
-    """A new account."""
+    """A new account. Raises InvalidSubmission for a name that is taken, or is none."""
+    name = names.check(name, "an account")
+    if session.scalars(select(Account.id).where(Account.name == name)).first() is not None:
+        raise InvalidSubmission(f"there is an account {name!r} already: choose another name", "/name")
     account = Account(id=new_id("acc"), name=name, created_at=now(session))
     session.add(account)
     session.flush()
@@ -40,8 +44,9 @@ def first_account(session: Session) -> Account | None:
 
 
 def find(session: Session, name: str) -> Account:
-    """The account of this name or id. Raises NotFound."""
-    found = session.scalars(select(Account).where(or_(Account.name == name, Account.id == name))).first()
+    """The account of this id or name. Raises NotFound."""
+    named = select(Account).where(Account.name == names.tidy(name))
+    found = session.get(Account, name) or session.scalars(named).first()
     if found is None:
         raise NotFound(f"there is no account {name!r}: the first one is called `default`")
     return found
@@ -55,6 +60,7 @@ class Key:
     account_id: str
     scopes: frozenset[str]
     used_at: datetime | None
+    expires_at: datetime | None
 
 
 def create_key(
@@ -64,14 +70,19 @@ def create_key(
     scopes: Collection[Scope] = tuple(Scope),
     days: float | None = None,
     actor: str = audit.OPERATOR,
+    until: datetime | None = None,
 ) -> str:
     """A new API key, returned whole for the only time: dfs_live_, 30 random base62 characters, 6 of checksum.
 
-    Without `days` it does not expire.
+    It expires after `days`, LEAST_DAYS to MOST_DAYS; without them at `until`, when what makes it expires, or never.
+    Raises ScopeMissing where it would outlive that.
     """
     random = "".join(secrets.choice(ALPHABET) for _ in range(30))
     key = f"dfs_live_{random}{_checksum(random)}"
     moment = now(session)
+    expires_at = until if days is None else moment + timedelta(days=days)
+    if until is not None and expires_at is not None and expires_at > until:
+        raise ScopeMissing(f"a key cannot outlive the one that makes it, which expires at {until:%Y-%m-%dT%H:%M:%SZ}")
     row = ApiKey(
         id=new_id("key"),
         account_id=account_id,
@@ -80,7 +91,7 @@ def create_key(
         scopes=[str(scope) for scope in Scope if scope in scopes],
         secret_sha256=_hash(random),
         created_at=moment,
-        expires_at=None if days is None else moment + timedelta(days=days),
+        expires_at=expires_at,
     )
     session.add(row)
     session.flush()
@@ -104,7 +115,7 @@ def identify(session: Session, key: str) -> Key:
         raise Unauthorised("this API key is unknown or revoked: make one with `python -m shield key`")
     if row.expires_at is not None and row.expires_at <= now(session):
         raise Unauthorised("this API key has expired: make one with `python -m shield key`")
-    return Key(row.id, row.account_id, frozenset(row.scopes), row.used_at)
+    return Key(row.id, row.account_id, frozenset(row.scopes), row.used_at, row.expires_at)
 
 
 def note_use(session: Session, key_id: str) -> None:
@@ -142,7 +153,7 @@ def create_link(session: Session, account_id: str) -> str:
 
 
 def spend_link(session: Session, token: str) -> str:
-    """The id of the account that a link opens, once. Raises Unauthorised for an unknown, spent or expired one."""
+    """The token of a new browser session, which a link opens once. Raises Unauthorised for one that opens none."""
     moment = now(session)
     account_id = session.execute(
         update(LoginLink)
@@ -152,8 +163,9 @@ def spend_link(session: Session, token: str) -> str:
     ).scalar_one_or_none()
     if account_id is None:
         raise Unauthorised("this link is spent or expired: make another with `python -m shield link`")
-    audit.note(session, Action.LINK_SPENT, "link", account_id)
-    return account_id
+    opened = sessions.start(session, account_id)
+    audit.note(session, Action.LINK_SPENT, sessions.LINK, account_id)
+    return opened
 
 
 def _hash(secret: str) -> str:

@@ -35,6 +35,7 @@ class Action(StrEnum):
     LINK_SPENT = "link.spent"
     SIGNED_IN = "moderator.signed_in"
     SIGN_IN_REFUSED = "moderator.sign_in_refused"
+    SESSION_ENDED = "session.ended"  # left, or ended by the operator
     MODERATOR_CREATED = "moderator.created"
     MODERATOR_DISABLED = "moderator.disabled"
     MODERATOR_ENABLED = "moderator.enabled"
@@ -43,7 +44,11 @@ class Action(StrEnum):
     BUCKET_GRANTED = "s3.granted"
     BUCKET_DENIED = "s3.denied"
     JOB_DELETED = "job.deleted"
+    CASES_DECIDED = "cases.decided"  # in bulk: single ones have rows of their own
+    DECISION_UNDONE = "decision.undone"  # somebody else's
     WEBHOOK_DISABLED = "webhook.disabled"
+    POLICY_PUBLISHED = "policy.published"
+    POLICY_ROLLED_BACK = "policy.rolled_back"
 
 
 class Verified(NamedTuple):

@@ -28,6 +28,7 @@ class Measured:
     sha256: str
     view_blob: str | None
     weights_sha256: str
+    image_hash: str | None
 
 
 def find(session: Session, weights_sha256: str, wanted: Collection[Digest]) -> dict[Digest, Measured]:
@@ -92,6 +93,7 @@ def _measured(row: Row[Any], faces: tuple[FaceFacts, ...]) -> Measured:
         sha256=row.image_sha256,
         view_blob=row.view_blob,
         weights_sha256=row.weights_sha256,
+        image_hash=row.image_hash,
     )
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, DateTime, Dialect, Engine, create_engine, event, func, make_url, select
+from sqlalchemy import Connection, DateTime, Dialect, Engine, create_engine, event, func, make_url, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeDecorator
@@ -31,6 +31,7 @@ POSTGRES = {
     "options": f"-c lock_timeout={BUSY_SECONDS}s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
 }
 CLOCK = select(func.clock_timestamp())
+LOCK_TIMEOUT = text("select set_config('lock_timeout', :wait, true)")  # of this transaction alone
 AWAY = {  # what PostgreSQL says, beside operational errors, that is no fault of the statement: by SQLSTATE
     "25006",  # read-only: a standby
     "25P03",  # the transaction was idle for too long
@@ -85,7 +86,15 @@ def open_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("begin_with", "BEGIN"))
+        options = connection.get_execution_options()
+        hurried = "wait_ms" in options
+        if hurried:  # SQLite waits where a writing transaction begins, and nowhere after
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={options['wait_ms']}")
+        try:
+            connection.exec_driver_sql(options.get("begin_with", "BEGIN"))
+        finally:
+            if hurried:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
 
     return engine
 
@@ -106,12 +115,16 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self, wait: float | None = None) -> Iterator[Session]:
         """One transaction: committed at the end, rolled back on an exception.
 
-        Raises StorageUnavailable when the database cannot be reached, is locked, read-only or full.
+        Another writer is waited for BUSY_SECONDS, or as many as `wait` says. Raises StorageUnavailable when the
+        database cannot be reached, is locked, read-only or full.
         """
-        with self._guard(), Session(self._writing, expire_on_commit=False) as session, session.begin():
+        engine = self._writing if wait is None else self._writing.execution_options(wait_ms=int(wait * 1000))
+        with self._guard(), Session(engine, expire_on_commit=False) as session, session.begin():
+            if wait is not None and not self.is_sqlite:
+                session.execute(LOCK_TIMEOUT, {"wait": f"{int(wait * 1000)}ms"})
             yield session
 
     @contextmanager

@@ -292,11 +292,18 @@ def of_endpoint(
     return [(row[0], row[1]) for row in session.execute(query.order_by(Delivery.id.desc()).limit(limit))]
 
 
-def attempts(session: Session, account_id: str, endpoint_id: str, delivery_id: str) -> list[Attempt]:
-    """The tries of a delivery that were recorded, in their order. Raises NotFound."""
+def get(session: Session, account_id: str, endpoint_id: str, delivery_id: str) -> tuple[Delivery, Event]:
+    """A delivery to this endpoint of the account, with its event. Raises NotFound."""
     endpoint = endpoints.get(session, account_id, endpoint_id)
-    query = select(Delivery.id).where(Delivery.id == delivery_id, Delivery.account_id == account_id)
-    if session.scalar(query.where(Delivery.endpoint_id == endpoint.id)) is None:
+    query = select(Delivery, Event).join(Event, Event.id == Delivery.event_id)
+    query = query.where(Delivery.id == delivery_id, Delivery.account_id == account_id)
+    found = session.execute(query.where(Delivery.endpoint_id == endpoint.id)).first()
+    if found is None:
         raise NotFound(f"no delivery {delivery_id} to {endpoint_id}")
-    tries = select(Attempt).where(Attempt.delivery_id == delivery_id, Attempt.account_id == account_id)
+    return found[0], found[1]
+
+
+def attempts(session: Session, delivery: Delivery) -> list[Attempt]:
+    """The tries of a delivery that were recorded, in their order."""
+    tries = select(Attempt).where(Attempt.delivery_id == delivery.id, Attempt.account_id == delivery.account_id)
     return list(session.scalars(tries.order_by(Attempt.number)))

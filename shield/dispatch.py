@@ -13,10 +13,10 @@ from typing import Any, cast
 from sqlalchemy import Column, ColumnElement, Select, Table, bindparam, case, or_, select, update
 from sqlalchemy.orm import Session
 
-from shield import events, outbox, rows, turns
+from shield import cases, events, outbox, rows, turns
 from shield.db import new_id, now
 from shield.jobs import count
-from shield.models import Chunk, Face, Item, Job
+from shield.models import Case, Chunk, Face, Item, Job
 from shield.outcomes import Failed, Outcome, Scanned, done_row, face_row, failed_row
 from shield.queue import LANES
 from shield.states import ChunkState, ItemState, JobState, Verdict, sources
@@ -49,7 +49,7 @@ class Lease:
 
 # What every chunk goes through is made once: building a statement takes longer than running it. Of tables, not of
 # classes, for no row becomes an object.
-CHUNK, ITEM, JOB, FACE = (cast("Table", entity.__table__) for entity in (Chunk, Item, Job, Face))
+CHUNK, ITEM, JOB, FACE, CASE = (cast("Table", entity.__table__) for entity in (Chunk, Item, Job, Face, Case))
 STILL_LEASED = ITEM.c.state == ItemState.LEASED
 THIS_CHUNK = CHUNK.c.id == bindparam("this_chunk")
 
@@ -184,16 +184,16 @@ def record(session: Session, held: Lease, outcomes: Sequence[Outcome]) -> int:
     job_id = session.scalars(FENCE, fence).one_or_none()
     if job_id is None:
         return 0
-    counts = _write(session, held.chunk_id, outcomes, moment)
+    counts = _write(session, held.chunk_id, job_id, outcomes, moment)
     _close_chunk(session, held.chunk_id)
     count(session, job_id, **counts)
     return counts["done"] + counts["failed"]
 
 
-def _write(session: Session, chunk_id: str, outcomes: Sequence[Outcome], moment: datetime) -> Counter[str]:
+def _write(session: Session, chunk_id: str, job_id: str, outcomes: Sequence[Outcome], moment: datetime) -> Counter[str]:
     """Write outcomes of a chunk whose row is locked; what to add to the job's counts. Items that moved before do not.
 
-    Two statements and one for the faces, however many items.
+    Two statements, one for the faces and one for the cases that are opened, however many items.
     """
     account_of = {row.id: row.account_id for row in session.execute(LEASED_ITEMS, {"this_chunk": chunk_id})}
     moving = [outcome for outcome in outcomes if outcome.item_id in account_of]
@@ -203,6 +203,8 @@ def _write(session: Session, chunk_id: str, outcomes: Sequence[Outcome], moment:
     rows.change(session, ITEM, [failed_row(outcome, moment) for outcome in failed], STILL_LEASED)
     faces = [face_row(o.item_id, account_of[o.item_id], n, f) for o in scanned for n, f in enumerate(o.faces)]
     rows.add(session, FACE, faces)
+    opened = [cases.opened(outcome, account_of[outcome.item_id], job_id, moment) for outcome in scanned]
+    rows.add(session, CASE, [case for case in opened if case is not None])
     flagged = [outcome for outcome in scanned if outcome.judgement.verdict in (Verdict.FAKE, Verdict.SUSPECT)]
     if flagged or failed:
         account_id = account_of[(flagged or failed)[0].item_id]
@@ -313,6 +315,7 @@ def _unlease(session: Session, chunk: Chunk, state: ChunkState) -> None:
 def _fail_as_poison(session: Session, chunk: Chunk) -> None:
     detail = f"{chunk.deaths} workers died while they scanned this image; it will not be tried again"
     item_ids = session.scalars(select(Item.id).where(Item.chunk_id == chunk.id, Item.state == ItemState.LEASED)).all()
-    counts = _write(session, chunk.id, [Failed(item_id, "poison", detail) for item_id in item_ids], now(session))
+    failed = [Failed(item_id, "poison", detail) for item_id in item_ids]
+    counts = _write(session, chunk.id, chunk.job_id, failed, now(session))
     _unlease(session, chunk, ChunkState.DONE)
     count(session, chunk.job_id, **counts)

@@ -10,8 +10,14 @@ ShieldError
 │   ├── WeakSecret             a webhook's secret that is too short, or no secret at all
 │   └── TooManyEndpoints       the account has as many webhooks as it may
 ├── NotFound             404  no such thing in this account
+├── CaseTaken            409  somebody else has the case
+├── ClaimLost            409  the claim on the case ran out: claim it again
+├── AlreadyDecided       409  the case is decided
+├── NothingToUndo        409  nothing was answered to the case that could be taken back
 ├── JobRunning           409  the job has not ended: cancel it, or wait
 ├── NothingToRetry       409  no item of the job failed
+├── DraftChanged         409  the draft of the policy is not the one that was looked at
+├── NothingToExplain     409  no face of the item has a score
 ├── EndpointDisabled     409  the webhook is disabled: enable it first
 ├── IdempotencyKeyReused 422  the key belongs to another request
 ├── Unauthorised         401  no key, an unknown, revoked or expired key, a spent link, a wrong password
@@ -20,6 +26,7 @@ ShieldError
 ├── BacklogFull          503  too many items wait already: try again later
 ├── RateLimited          429  too many requests: wait
 ├── QuotaUsed            429  the account has submitted as many images as it may today
+├── TooManyDecisions     429  one person decided more cases within a minute than one may
 ├── BlobMissing          500  a stored object is gone
 ├── UploadUrlInvalid     403  the signature is not that of this upload's URL
 ├── UploadUrlExpired     403  the upload's URL can no longer be used
@@ -100,6 +107,30 @@ class NotFound(ShieldError):
     code = "not_found"
 
 
+class CaseTaken(ShieldError):
+    """Somebody else has claimed the case."""
+
+    code = "case_taken"
+
+
+class ClaimLost(ShieldError):
+    """The claim on the case ran out, was given back, or never was; nothing was changed."""
+
+    code = "claim_lost"
+
+
+class AlreadyDecided(ShieldError):
+    """The case is decided; nothing was changed."""
+
+    code = "already_decided"
+
+
+class NothingToUndo(ShieldError):
+    """Nothing was answered to the case, or somebody has gone on with it since."""
+
+    code = "nothing_to_undo"
+
+
 class JobRunning(ShieldError):
     """The job has not ended, and what was asked is only done to one that has."""
 
@@ -110,6 +141,18 @@ class NothingToRetry(ShieldError):
     """No item of the job failed."""
 
     code = "nothing_to_retry"
+
+
+class DraftChanged(ShieldError):
+    """The draft of the policy is not the one that was looked at; nothing was published."""
+
+    code = "draft_changed"
+
+
+class NothingToExplain(ShieldError):
+    """No face of the item has a score."""
+
+    code = "nothing_to_explain"
 
 
 class EndpointDisabled(ShieldError):
@@ -168,6 +211,12 @@ class QuotaUsed(RateLimited):
     """The account has submitted as many images within a day as it may; nothing was accepted."""
 
     code = "quota_used"
+
+
+class TooManyDecisions(RateLimited):
+    """One person decided more cases within a minute than one may; nothing was decided."""
+
+    code = "too_many_decisions"
 
 
 class BlobMissing(ShieldError):

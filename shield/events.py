@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from shield.db import new_id, now
-from shield.models import Account, Delivery, Endpoint, Event, Item, Job
+from shield.models import Account, Case, Delivery, Endpoint, Event, Item, Job
 from shield.states import DeliveryState, EventType, Trigger, Verdict
 
 COUNTS = ("total", "done", "failed", "canceled", *Verdict, "rejected")
@@ -47,6 +47,16 @@ def items_ended(session: Session, account_id: str, flagged: Sequence[str], faile
             _write(session, account_id, kind, [_told(row) for row in rows], takers)
 
 
+def cases_changed(session: Session, account_id: str, kind: EventType, case_ids: Sequence[str]) -> None:
+    """Note which cases were decided, or reopened; nothing where nobody subscribes."""
+    takers = [endpoint for endpoint, kinds in _subscriptions(session, account_id) if kind in kinds]
+    if not takers:
+        return
+    query = select(Case, Item.custom_id).join(Item, Item.id == Case.item_id).where(Case.id.in_(case_ids))
+    found = session.execute(query.order_by(Case.id), execution_options={"populate_existing": True})
+    _write(session, account_id, kind, [_told_case(row, custom_id) for row, custom_id in found], takers)
+
+
 def test(session: Session, endpoint: Endpoint) -> Delivery:
     """Owe an endpoint an event that says nothing, for its account to see whether it arrives."""
     data = {"webhook_id": endpoint.id, "url": f"/v1/webhooks/{endpoint.id}"}
@@ -61,6 +71,13 @@ def _told(item: dict[str, Any]) -> dict[str, Any]:
     else:
         told |= {"verdict": item["verdict"], "score": item["score"]}
     return told | {"url": f"/v1/items/{item['id']}"}
+
+
+def _told_case(row: Case, custom_id: str | None) -> dict[str, Any]:
+    told: dict[str, Any] = {"case_id": row.id, "item_id": row.item_id, "job_id": row.job_id, "custom_id": custom_id}
+    if row.decided_at is not None:
+        told |= {"answer": row.answer, "decided_at": row.decided_at.isoformat()}
+    return told | {"verdict": row.verdict, "score": row.score, "url": f"/v1/cases/{row.id}"}
 
 
 def _subscriptions(session: Session, account_id: str) -> list[tuple[str, list[str]]]:

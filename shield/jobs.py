@@ -9,16 +9,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import Table, bindparam, func, literal_column, select, update
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy import Select, Table, bindparam, func, literal_column, select, update
+from sqlalchemy.orm import Session
 
 from shield import events, outbox, rows, turns
 from shield.db import Database, new_id, now
 from shield.errors import BacklogFull, InvalidSubmission, JobRunning, NotFound, NothingToRetry
-from shield.models import Chunk, Item, Job
+from shield.models import WHOLE_ITEM, Chunk, Item, Job
 from shield.states import ITEM_TERMINAL, ChunkState, ItemState, JobState, Verdict, sources
 
-ITEM_ID = re.compile(r"itm_[0-9a-f]{27}_([0-9]{7})")
+ITEM_ID = re.compile(r"itm_([0-9a-f]{27})_([0-9]{7})")
 PAGE = 500  # items read at a time while results are streamed, or copied into a retry
 CANCELED_AT_ONCE = 2_000  # items that a request to cancel ends itself, in about 50 ms; the house ends the rest
 CANCELING_JOBS = 1_000  # looked at in one turn of the house
@@ -208,23 +208,26 @@ def items(
 
     Raises InvalidSubmission where `after` is no id of an item of this job.
     """
-    query = select(Item).where(Item.job_id == job.id, Item.account_id == job.account_id)
+    query = narrowed(job, state, verdict)
     if after is not None:
-        if not after.startswith(f"itm_{job.id[4:]}_"):
-            raise InvalidSubmission(f"{after!r} is no item of {job.id}: give the last_id of its page before", "/after")
-        query = query.where(Item.ordinal > ordinal_of(after))
+        query = query.where(Item.ordinal > check_after(job, after))
+    return list(session.scalars(query.order_by(Item.ordinal).limit(limit)))
+
+
+def narrowed(job: Job, state: ItemState | None = None, verdict: Verdict | None = None) -> Select[Item]:
+    """The items of a job, with faces and weights: all of them, or those of a state or a verdict."""
+    query = select(Item).where(Item.job_id == job.id, Item.account_id == job.account_id)
     if state is not None:
         query = query.where(Item.state == state)
     if verdict is not None:
         query = query.where(Item.verdict == verdict)
-    query = query.options(selectinload(Item.faces), selectinload(Item.weights))
-    return list(session.scalars(query.order_by(Item.ordinal).limit(limit)))
+    return query.options(*WHOLE_ITEM)
 
 
 def item(session: Session, account_id: str, item_id: str) -> Item:
-    """An item of this account, with faces and weights. Raises NotFound, also where its job is deleted."""
+    """An item of this account, whole. Raises NotFound, also where its job is deleted."""
     query = select(Item).join(Job, Job.id == Item.job_id).where(Item.id == item_id, Item.account_id == account_id)
-    query = query.where(Job.deleted_at.is_(None)).options(selectinload(Item.faces), selectinload(Item.weights))
+    query = query.where(Job.deleted_at.is_(None)).options(*WHOLE_ITEM)
     found = session.scalars(query).first()
     if found is None:
         raise NotFound(f"no item {item_id} in this account")
@@ -248,12 +251,12 @@ def _in_state(database: Database, job: Job, state: ItemState) -> Iterator[Item]:
         after = page[-1].id
 
 
-def ordinal_of(item_id: str) -> int:
-    """The place of an item in its job, which its id ends with. Raises InvalidSubmission when this is no item's id."""
-    found = ITEM_ID.fullmatch(item_id)
-    if found is None:
-        raise InvalidSubmission(f"{item_id!r} is not an item's id", "/after")
-    return int(found[1])
+def check_after(job: Job, after: str) -> int:
+    """The ordinal of the item that ends a page. Raises InvalidSubmission where this is no id of an item of the job."""
+    found = ITEM_ID.fullmatch(after)
+    if found is None or found[1] != job.id[4:]:
+        raise InvalidSubmission(f"{after!r} is no item of {job.id}: give the last_id of its page before", "/after")
+    return int(found[2])
 
 
 def cancel(database: Database, account_id: str, job_id: str) -> Job:

@@ -24,6 +24,8 @@ class Scanned:
     weights_sha256: str
     policy_version: str
     from_cache: bool = False
+    image_hash: str | None = None  # of its looks: 64 bits in hex; None where the earlier scan did not tell
+    review_sample: bool = False  # a moderator is to look at it, whatever its verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ def done_row(outcome: Scanned, moment: datetime) -> Row:
         "image_height": outcome.height,
         "image_format": outcome.format,
         "image_sha256": outcome.sha256,
+        "image_hash": outcome.image_hash,
         "view_blob": outcome.view_blob,
         "weights_sha256": outcome.weights_sha256,
         "policy_version": outcome.policy_version,

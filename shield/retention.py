@@ -32,14 +32,21 @@ from shield.db import now
 from shield.errors import JobRunning
 from shield.models import (
     Attempt,
+    BrowserSession,
+    Case,
+    CasePiece,
     Chunk,
+    Decision,
     Delivery,
     Endpoint,
     Event,
+    ExplainedFace,
+    Explanation,
     Face,
     IdempotencyKey,
     Item,
     Job,
+    LoginLink,
     Notice,
     Outbox,
     Rejection,
@@ -102,6 +109,9 @@ def next_waste(session: Session, job_id: str, limit: int) -> Waste | None:
     for naming in (Item.source_blob, Item.view_blob):
         query = select(naming).distinct().where(going, naming.is_not(None), _unused_elsewhere(naming, job_id, last))
         blobs.update(blob for blob in session.scalars(query) if blob)
+    for picture in (ExplainedFace.crop_blob, ExplainedFace.heatmap_blob):
+        drawn = select(picture).distinct().join(Item, Item.id == ExplainedFace.item_id)
+        blobs.update(session.scalars(drawn.where(going, _unused_elsewhere(picture, job_id, last))))
     other = aliased(Item)
     used = exists().where(other.source_upload == Upload.id, not_(and_(other.job_id == job_id, other.ordinal <= last)))
     uploads = select(Upload.id).distinct().join(Item, Item.source_upload == Upload.id)
@@ -109,19 +119,24 @@ def next_waste(session: Session, job_id: str, limit: int) -> Waste | None:
     return Waste(last, frozenset(blobs), tuple(session.scalars(uploads)))
 
 
-def _unused_elsewhere(blob: InstrumentedAttribute[str | None], job_id: str, last: int) -> ColumnElement[bool]:
-    """Whether no row refers to this blob that is not among a job's items up to `last`."""
-    other = aliased(Item)
+def _unused_elsewhere(
+    blob: InstrumentedAttribute[str | None] | InstrumentedAttribute[str], job_id: str, last: int
+) -> ColumnElement[bool]:
+    """Whether no row refers to this blob that is not of a job's items up to `last`."""
+    other, explained = aliased(Item), aliased(ExplainedFace)
     staying = not_(and_(other.job_id == job_id, other.ordinal <= last))
     # Apart, not as one "or": so a database may ask the index about each blob.
     return and_(
         ~exists().where(other.source_blob == blob, staying),
         ~exists().where(other.view_blob == blob, staying),
+        ~exists().where(explained.crop_blob == blob, explained.item_id == other.id, staying),
+        ~exists().where(explained.heatmap_blob == blob, explained.item_id == other.id, staying),
         ~exists().where(Source.blob == blob),
     )
 
 
-NAMING = (Item.source_blob, Item.view_blob, Source.blob)  # every column that names a blob
+# Every column that names a blob.
+NAMING = (Item.source_blob, Item.view_blob, Source.blob, ExplainedFace.crop_blob, ExplainedFace.heatmap_blob)
 
 
 def unnamed(session: Session, blobs: Sequence[str]) -> list[str]:
@@ -138,10 +153,34 @@ def forgotten(session: Session, upload_ids: Sequence[str]) -> list[str]:
     return [upload_id for upload_id in upload_ids if upload_id not in known]
 
 
-def purge_items(session: Session, job_id: str, last: int) -> None:
-    """Delete a deleted job's items up to this ordinal, with their faces."""
-    items = select(Item.id).where(Item.job_id == job_id, Item.ordinal <= last)
+def forget_cases(session: Session, limit: int) -> int:
+    """Delete cases of deleted jobs, which nobody sees any more, with what was decided; how many.
+
+    They do not wait for the purge of their job: until they are gone, whoever asks for the next case passes over them.
+    """
+    deleted = select(Job.id).where(Job.deleted_at.is_not(None))
+    ids = session.scalars(select(Case.id).where(Case.job_id.in_(deleted)).limit(limit)).all()
+    _delete_cases(session, Case.id.in_(ids))
+    return len(ids)
+
+
+def _delete_cases(session: Session, which: ColumnElement[bool]) -> None:
+    cases = select(Case.id).where(which)
     for statement in (
+        delete(CasePiece).where(CasePiece.case_id.in_(cases)),
+        delete(Decision).where(Decision.case_id.in_(cases)),
+        delete(Case).where(which),
+    ):
+        session.execute(statement, execution_options={"synchronize_session": False})
+
+
+def purge_items(session: Session, job_id: str, last: int) -> None:
+    """Delete a deleted job's items up to this ordinal, with their faces, cases and explanations."""
+    items = select(Item.id).where(Item.job_id == job_id, Item.ordinal <= last)
+    _delete_cases(session, Case.item_id.in_(items))
+    for statement in (
+        delete(ExplainedFace).where(ExplainedFace.item_id.in_(items)),
+        delete(Explanation).where(Explanation.item_id.in_(items)),
         delete(Face).where(Face.item_id.in_(items)),
         delete(Item).where(Item.job_id == job_id, Item.ordinal <= last),
     ):
@@ -195,6 +234,12 @@ def purge_uploads(session: Session, ids: Sequence[str]) -> None:
     used = exists().where(Item.source_upload == Upload.id)
     gone = delete(Upload).where(Upload.id.in_(ids), not_(used))
     session.execute(gone, execution_options={"synchronize_session": False})
+
+
+def forget_sign_ins(session: Session) -> None:
+    """Delete the browser sessions and the links that have expired."""
+    for table in (BrowserSession, LoginLink):
+        session.execute(delete(table).where(table.expires_at < now(session)))
 
 
 def forget_events(session: Session, days: float, limit: int) -> int:

@@ -65,6 +65,12 @@ class Settings(BaseSettings):
     queue_window: int = Field(1000, ge=1, description="Messages that a lane of Redis holds; the rest wait in SQL.")
     lease_poll_seconds: float = Field(2.0, gt=0, description="How often an idle worker looks in SQL without a message.")
 
+    claim_seconds: float = Field(300.0, gt=0, description="How long a moderator has a case without a sign of life.")
+    bulk_cases: int = Field(100, ge=1, description="Most cases that are decided at once.")
+    decisions_per_minute: int = Field(
+        300, ge=1, description="Decisions of one person in a minute; beyond it none in bulk."
+    )
+
     webhook_retry_seconds: list[Annotated[float, Field(ge=0)]] = Field(
         [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400],
         description="Waits between the tries of a webhook. The first is made at once; after the last it is given up.",

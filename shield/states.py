@@ -63,7 +63,65 @@ class EventType(StrEnum):
     JOB_CANCELED = "job.canceled"  # instead of the former
     ITEM_FLAGGED = "item.flagged"  # fake or suspect
     ITEM_FAILED = "item.failed"
+    CASE_DECIDED = "case.decided"  # upheld or overturned by a human
+    CASE_REOPENED = "case.reopened"  # that decision was taken back
     ENDPOINT_TEST = "endpoint.test"  # asked for by the account; no endpoint subscribes to it
+
+
+class CaseState(StrEnum):
+    """Where a case stands. What was decided is in its answer and its decisions."""
+
+    OPEN = "open"  # waits for a moderator
+    CLAIMED = "claimed"  # a moderator holds it by a lease
+    DECIDED = "decided"  # upheld or overturned
+
+
+class CaseReason(StrEnum):
+    """Why a case was opened."""
+
+    FLAGGED = "flagged"  # the verdict is fake or suspect
+    SAMPLE = "sample"  # drawn at random, for quality control
+
+
+class Answer(StrEnum):
+    """What a moderator answers to a case."""
+
+    UPHOLD = "uphold"  # it is a forgery
+    OVERTURN = "overturn"  # it is not
+    ESCALATE = "escalate"  # a lead shall decide
+    SKIP = "skip"  # somebody else shall decide
+    UNDO = "undo"  # the answer before it is taken back
+
+
+class DecisionReason(StrEnum):
+    """Why a case was decided as it was; a decision may go without."""
+
+    IMPERSONATION = "impersonation"
+    INTIMATE = "intimate"  # without consent
+    FRAUD = "fraud"
+    DECEPTION = "deception"  # of the public: politics, news
+    GENERATED = "generated"  # forged, and none of the above
+    AUTHENTIC = "authentic"
+    RETOUCHED = "retouched"  # a filter, make-up, a harmless edit
+    NOT_A_FACE = "not_a_face"  # art, a statue, nobody
+    SATIRE = "satire"  # labelled or plain to see
+    UNSURE = "unsure"
+    OTHER = "other"
+
+
+class ExplanationState(StrEnum):
+    """Where an explanation stands."""
+
+    PENDING = "pending"  # asked for; the next worker makes it
+    READY = "ready"
+    FAILED = "failed"  # cannot be made; it has a reason
+
+
+class Picture(StrEnum):
+    """What an explanation was made from."""
+
+    ORIGINAL = "original"  # the very bytes that were scanned
+    VIEW = "view"  # the smaller copy that people are shown, where those are gone
 
 
 class DeliveryState(StrEnum):
@@ -153,6 +211,12 @@ JOB_EDGES = (
     Edge(JobState.RUNNING, JobState.ENDED, "the last item is terminal"),
     Edge(JobState.CANCELING, JobState.ENDED, "the last item is terminal"),
 )
+CASE_EDGES = (
+    Edge(CaseState.OPEN, CaseState.CLAIMED, "a moderator takes it"),
+    Edge(CaseState.CLAIMED, CaseState.OPEN, "claim expired, given back, skipped, or escalated to a lead"),
+    Edge(CaseState.CLAIMED, CaseState.DECIDED, "upheld or overturned"),
+    Edge(CaseState.DECIDED, CaseState.OPEN, "undone; whoever undoes it claims it at once"),
+)
 DELIVERY_EDGES = (
     Edge(DeliveryState.PENDING, DeliveryState.SENDING, "the house leases it"),
     Edge(DeliveryState.WAITING, DeliveryState.SENDING, "its time has come"),
@@ -163,17 +227,25 @@ DELIVERY_EDGES = (
     Edge(DeliveryState.PENDING, DeliveryState.DROPPED, "its time has come, and the endpoint is disabled"),
     Edge(DeliveryState.WAITING, DeliveryState.DROPPED, "its time has come, and the endpoint is disabled"),
 )
+EXPLANATION_EDGES = (
+    Edge(ExplanationState.PENDING, ExplanationState.READY, "a worker has made it"),
+    Edge(ExplanationState.PENDING, ExplanationState.FAILED, "its picture cannot be read, or three workers died"),
+)
 MACHINES: dict[str, tuple[Edge, ...]] = {
     "item": ITEM_EDGES,
     "chunk": CHUNK_EDGES,
     "job": JOB_EDGES,
+    "case": CASE_EDGES,
     "delivery": DELIVERY_EDGES,
+    "explanation": EXPLANATION_EDGES,
 }
 EDGES_OF: dict[type[StrEnum], tuple[Edge, ...]] = {
     ItemState: ITEM_EDGES,
     ChunkState: CHUNK_EDGES,
     JobState: JOB_EDGES,
+    CaseState: CASE_EDGES,
     DeliveryState: DELIVERY_EDGES,
+    ExplanationState: EXPLANATION_EDGES,
 }
 
 ITEM_TERMINAL = (ItemState.DONE, ItemState.FAILED, ItemState.CANCELED)

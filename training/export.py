@@ -105,7 +105,8 @@ def write_model(state: dict[str, torch.Tensor], input_size: int, out: Path, fact
     out.mkdir(parents=True, exist_ok=True)
     weights, onnx, card = (out / f"{NAME}.{suffix}" for suffix in ("safetensors", "onnx", "json"))
     save_file({k: v.contiguous() for k, v in half.items()}, weights)
-    write_onnx(classifier_of(half, input_size), torch.zeros(2, 3, input_size, input_size), onnx, ["logits"], free=(0,))
+    example = torch.zeros(2, 3, input_size, input_size)
+    write_onnx(classifier_of(half, input_size), example, onnx, ["logits", "evidence"], free=(0,))
     files = {k: {"file": f.name, "sha256": sha256_of(f)} for k, f in (("safetensors", weights), ("onnx", onnx))}
     fixed = {"name": NAME, "files": files, "input_size": input_size, "mean": MEAN, "std": STD}
     _write(card, fixed | {"licence": LICENCE, "source": SOURCE} | facts)

@@ -34,7 +34,8 @@ def network_scores(network: torch.nn.Module, size: int, examples: list[Example],
         pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
         with torch.inference_mode():
             batch = prepare(pixels, MEAN, STD).contiguous(memory_format=torch.channels_last)
-            scores += network(batch)[:, 0].sigmoid().tolist()
+            logits, _ = network(batch)
+            scores += logits[:, 0].sigmoid().tolist()
         sys.stderr.write(f"\r{len(scores)}/{len(examples)} crops")
     sys.stderr.write("\n")
     return np.array(scores)

@@ -1,4 +1,4 @@
-"""The scan worker: a Celery app whose one task lets the scan loop look for work.
+"""The scan worker: a Celery app whose tasks let the scan loop look for work.
 
 Pool solo: the networks use every core themselves, and a forked pool would load them twice. SIGTERM lets the batch in
 hand finish, gives back what is leased and not yet scanned, and ends the process.
@@ -6,7 +6,7 @@ hand finish, gives back what is leased and not yet scanned, and ends the process
 
 import logging
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from celery import Celery, signals
 
@@ -15,10 +15,12 @@ from shield import policies
 from shield.blobs import open_blobs
 from shield.db import Database
 from shield.errors import SettingsError
+from shield.explanations import EXPLAIN
 from shield.outbox import SCAN
 from shield.policy import Policy
 from shield.queue import LANES, celery_app
 from shield.settings import Settings
+from worker.explain import Explainer, Explaining
 from worker.loop import ScanLoop
 from worker.scan import Scanner, Scanning
 from worker.sources import Fetcher
@@ -28,16 +30,21 @@ log = logging.getLogger(__name__)
 BROKER_PAUSE = 5.0  # seconds before a consumer that failed is made anew
 
 
-def run(scanner: Scanner, card: WeightsCard, config: Settings, sources: Fetcher | None = None) -> int:
+class ExplainingScanner(Scanner, Explainer, Protocol):
+    """What scans and explains: pipeline.scan.Scanner, or a double in a test."""
+
+
+def run(scanner: ExplainingScanner, card: WeightsCard, config: Settings, sources: Fetcher | None = None) -> int:
     """Scan until SIGTERM or SIGINT; the exit code. Redis may come and go, or not be there at all.
 
     Raises SettingsError without SHIELD_REDIS_URL or for a malformed SHIELD_BLOBS, StorageUnavailable when the database
     cannot be reached at the start.
     """
-    database = Database(config.database)
-    scanning = Scanning(database, open_blobs(config), scanner, register(database, card), config, sources)
-    loop = ScanLoop(scanning, config.lease_poll_seconds)
-    app = scan_app(loop, broker(config))
+    database, blobs = Database(config.database), open_blobs(config)
+    scanning = Scanning(database, blobs, scanner, register(database, card), config, sources)
+    explaining = Explaining(database, blobs, scanner, config)
+    loop = ScanLoop(scanning, explaining, config.lease_poll_seconds)
+    app = scan_app(loop, explaining, broker(config))
 
     def stop(**_: Any) -> None:
         loop.stop()
@@ -73,13 +80,17 @@ def consume(app: Celery, scanning: Scanning) -> int:
             return 0
 
 
-def scan_app(loop: ScanLoop, redis_url: str) -> Celery:
-    """The Celery app with its one task, which returns when the loop has looked for work, and scanned a batch of it."""
+def scan_app(loop: ScanLoop, explaining: Explaining, redis_url: str) -> Celery:
+    """The Celery app with its tasks: one returns when the loop has scanned a batch, the other has it look at once."""
     app = celery_app(redis_url)
 
     @app.task(name=SCAN)
     def scan(chunk_id: str) -> None:  # noqa: ARG001 - a message names its chunk; the loop takes the next by turn
         loop.ask()
+
+    @app.task(name=EXPLAIN)
+    def explain(item_id: str) -> None:  # noqa: ARG001 - likewise: who asked first is answered first
+        explaining.look()
 
     return app
 

@@ -27,7 +27,7 @@ from worker.deliver import Deliverer, sweep_deliveries
 from worker.expand import LISTED, STORED, Expander
 from worker.purge import Purge, Strays
 from worker.relay import relay
-from worker.sweep import sweep
+from worker.sweep import sweep, sweep_claims
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +165,7 @@ def run(config: Settings) -> None:
     # The sweep waits for the database alone: not for a Redis or a blob store that hangs, nor for a million lines.
     chores = (
         Chore("sweep", config.sweep_seconds, lambda: sweep(database)),
+        Chore("claims", config.sweep_seconds, lambda: sweep_claims(database)),
         Chore("cancel", config.sweep_seconds, lambda: cancel(database)),
         Chore("deliveries", config.sweep_seconds, lambda: sweep_deliveries(database, config)),
     )

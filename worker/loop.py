@@ -1,5 +1,7 @@
 """The loop of a scan worker: one thread that scans, for messages first and, when none comes, for what SQL has ready.
 
+Between two batches it makes one explanation, if somebody waits for one: neither holds up the other for longer.
+
 Messages are hints that there is work: which chunk is next, SQL says. Whether Redis is down, or lost one, the next look
 finds the chunk.
 """
@@ -10,6 +12,7 @@ import time
 from queue import Empty, SimpleQueue
 
 from shield.errors import StorageUnavailable
+from worker.explain import Explaining
 from worker.scan import Scanning
 
 log = logging.getLogger(__name__)
@@ -18,12 +21,13 @@ log = logging.getLogger(__name__)
 class ScanLoop:
     """Runs scans in one thread, so that no two ever overlap."""
 
-    def __init__(self, scanning: Scanning, poll_seconds: float) -> None:
+    def __init__(self, scanning: Scanning, explaining: Explaining, poll_seconds: float) -> None:
         self._scanning = scanning
+        self._explaining = explaining
         self._poll_seconds = poll_seconds
         self._asks: SimpleQueue[threading.Event | None] = SimpleQueue()
         self._woken = False
-        scanning.ahead.wake = self._wake
+        scanning.ahead.wake = explaining.wake = self._wake
         self._thread = threading.Thread(target=self._run, name="scan")
         self._storage_away = False
 
@@ -75,16 +79,17 @@ class ScanLoop:
             time.sleep(min(0.1, self._poll_seconds))
 
     def _turn(self) -> bool:
-        """Scan one batch; whether there was one."""
+        """Make one explanation and scan one batch; whether there was either."""
         try:
-            found = self._scanning.scan_ready()
+            explained = self._explaining.turn()
+            found = self._scanning.scan_ready() or explained
         except StorageUnavailable as error:
             if not self._storage_away:
                 log.warning("waiting for storage: %s", error)
             self._storage_away = True
             return False
         except Exception:
-            log.exception("a batch could not be finished; its leases run out and the sweep returns them")
+            log.exception("a batch could not be finished; its leases run out and others take them")
             return False
         if self._storage_away:
             log.info("storage is back")

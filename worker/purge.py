@@ -37,8 +37,10 @@ class Purge:
         with self._database.write() as session:
             retention.expire(session, self._config.retention_days, PAGE)
             idempotency.forget(session, self._config.idempotency_hours, PAGE)
+            retention.forget_sign_ins(session)
         with self._database.write() as session:
             retention.forget_events(session, self._config.retention_days, PAGE)
+        self._forget_cases()
         with self._database.read() as session:
             due = retention.due(session, PAGE)
         gone = 0
@@ -48,6 +50,12 @@ class Purge:
                 return gone
         self._purge_uploads()
         return gone
+
+    def _forget_cases(self) -> None:
+        forgotten = PAGE
+        while forgotten == PAGE and not self._over():
+            with self._database.write() as session:
+                forgotten = retention.forget_cases(session, PAGE)
 
     def _over(self) -> bool:
         return time.monotonic() > self._until

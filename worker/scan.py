@@ -23,10 +23,11 @@ from shield.db import Database
 from shield.dispatch import Lease
 from shield.errors import StorageUnavailable
 from shield.outcomes import Failed, Outcome, Scanned
-from shield.policy import FaceFacts, Policy, judge
+from shield.policy import FaceFacts, Origin, Policy, judge, sampled
 from shield.settings import MIB, Settings
 from worker.ahead import Ahead, Parcel, give_back, in_parts
 from worker.keeper import IMAGE_SECONDS, Keeper
+from worker.policies import Policies
 from worker.sources import Fetched, Fetcher, Sources
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class Scanning:
         self._database = database
         self._blobs = blobs
         self._scanner = scanner
-        self._policy = policy
+        self._policies = Policies(database, policy)
         self._config = config
         self._sources = sources or Sources(database, blobs, config)
         self._keeper = Keeper(database, config.lease_seconds)
@@ -209,9 +210,14 @@ class Scanning:
     def _record(self, held: Lease, found: Sequence[Found | Failed]) -> None:
         """Write what was found; while storage is away, try again for as long as the lease lives."""
         pause = 0.1  # seconds
+        origins = {item.id: Origin.of(item.url) for item in held.items}
         while True:
             try:
-                outcomes = [answer if isinstance(answer, Failed) else self._judge(answer) for answer in found]
+                policy = self._policies.of(held.account_id)
+                outcomes = [
+                    answer if isinstance(answer, Failed) else self._judge(answer, policy, origins[answer.item_id])
+                    for answer in found
+                ]
                 with self._database.write() as session:
                     moved = dispatch.record(session, held, outcomes)
             except (StorageUnavailable, OSError) as error:
@@ -226,14 +232,14 @@ class Scanning:
                     log.info("chunk %s was lost to another worker before it was recorded", held.chunk_id)
                 return
 
-    def _judge(self, found: Found) -> Outcome:
+    def _judge(self, found: Found, policy: Policy, origin: Origin) -> Outcome:
         """What becomes of an item whose image was scanned, now or before."""
         measured = found.scan if isinstance(found.scan, Measured) else self._measured(found.scan)
         if isinstance(measured, ScanError):
             return Failed(found.item_id, measured.code, measured.detail)
         return Scanned(
             item_id=found.item_id,
-            judgement=judge(measured.faces, self._policy),
+            judgement=judge(measured.faces, policy, origin),
             faces=measured.faces,
             width=measured.width,
             height=measured.height,
@@ -241,8 +247,10 @@ class Scanning:
             sha256=measured.sha256,
             view_blob=measured.view_blob,
             weights_sha256=measured.weights_sha256,
-            policy_version=self._policy.version,
+            policy_version=policy.version,
             from_cache=found.from_cache,
+            image_hash=measured.image_hash,
+            review_sample=sampled(found.item_id, policy.review_share),
         )
 
     def _measured(self, scan: Scan) -> Measured | ScanError:
@@ -259,6 +267,7 @@ class Scanning:
             sha256=scan.image.sha256,
             view_blob=self._blobs.put(io.BytesIO(scan.view), LARGEST_VIEW) if scan.view else None,
             weights_sha256=scan.model.weights_sha256,
+            image_hash=scan.image.looks,
         )
 
 

@@ -1,8 +1,8 @@
-"""The sweep: returns the chunks of workers that died."""
+"""The sweep: returns the chunks of workers that died, and the cases of reviewers who left."""
 
 import logging
 
-from shield import dispatch
+from shield import claims, dispatch
 from shield.db import Database
 
 log = logging.getLogger(__name__)
@@ -15,3 +15,9 @@ def sweep(database: Database) -> int:
     if returned:
         log.warning("%d leases ran out: their workers died or hung, and their chunks wait again", returned)
     return returned
+
+
+def sweep_claims(database: Database) -> int:
+    """Return expired claims; how many."""
+    with database.write() as session:
+        return claims.sweep(session)

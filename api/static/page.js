@@ -1,86 +1,92 @@
 // What the pages do better with JavaScript. Everything works without it.
 "use strict";
 
-const LIVE_FIRST_MS = 700;
-const LIVE_LATER_MS = 3000;
-const LIVE_SOON = 60; // looks before the later pace
+const SOON_MS = 700;
+const LATER_MS = 3000;
+const IDLE_MS = 10000;
+const LOOKS_SOON = 60; // before the later pace
 
 function localTimes(root) {
   const form = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
   for (const time of root.querySelectorAll("time[datetime]")) {
-    time.textContent = form.format(new Date(time.dateTime));
+    time.textContent = ("day" in time.dataset ? day : form).format(new Date(time.dateTime));
   }
-}
-
-// Dropping or choosing photos sends the form.
-function dropZone(form) {
-  const input = form.querySelector("input[type=file]");
-  const sending = form.querySelector("#sending");
-  let depth = 0; // dragenter and dragleave also fire for children
-  form.classList.add("live");
-
-  const hover = (step) => {
-    depth = step === 0 ? 0 : depth + step;
-    form.classList.toggle("over", depth > 0);
-  };
-  addEventListener("dragover", (event) => event.preventDefault());
-  addEventListener("dragenter", (event) => { event.preventDefault(); hover(1); });
-  addEventListener("dragleave", () => hover(-1));
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    hover(0);
-    if (event.dataTransfer.files.length > 0) {
-      input.files = event.dataTransfer.files;
-      form.requestSubmit();
-    }
-  });
-  input.addEventListener("change", () => { if (input.files.length > 0) form.requestSubmit(); });
-  form.addEventListener("submit", () => {
-    const count = input.files.length;
-    sending.textContent = count === 1 ? "Sending 1 photo…" : `Sending ${count} photos…`;
-    sending.hidden = false;
-    form.classList.add("busy");
-  });
-  // The back button brings the page as it was left.
-  addEventListener("pageshow", () => { sending.hidden = true; form.classList.remove("busy"); form.reset(); });
 }
 
 // Replaces what has changed, and leaves the rest alone: pictures do not flicker, focus stays.
+function renew(shown, fresh) {
+  if (shown.outerHTML === fresh.outerHTML) return shown;
+  if (shown.tagName === "PROGRESS" && fresh.hasAttribute("value")) {
+    shown.max = fresh.max;
+    shown.value = fresh.value;
+    return shown;
+  }
+  shown.replaceWith(fresh);
+  return fresh;
+}
+
+function renewList(shown, fresh) {
+  const wanted = [...fresh.children];
+  const ids = new Set(wanted.map((one) => one.id));
+  for (const one of [...shown.children]) if (!ids.has(one.id)) one.remove();
+  wanted.forEach((one, place) => {
+    const old = document.getElementById(one.id);
+    const here = old ? renew(old, one) : one;
+    if (shown.children[place] !== here) shown.insertBefore(here, shown.children[place] || null);
+  });
+}
+
+// The parts of a page that change by themselves are marked: data-part, or data-parts for the rows of a list.
 function refresh(page) {
-  for (const part of page.querySelectorAll("#headline, #photos > li[id]")) {
-    const shown = document.getElementById(part.id);
-    if (!shown) {
-      document.getElementById("photos").append(part);
-    } else if (shown.outerHTML !== part.outerHTML) {
-      shown.replaceWith(part);
-    }
+  for (const shown of document.querySelectorAll("[data-part], [data-parts]")) {
+    const fresh = page.getElementById(shown.id);
+    if (!fresh) shown.remove();
+    else if ("parts" in shown.dataset) renewList(shown, fresh);
+    else renew(shown, fresh);
   }
 }
 
-function follow(job) {
+// data-live says how soon there will be news: "soon", or "later"; data-url where, if not at this address.
+function follow(root) {
   let looks = 0;
+  const pause = () => {
+    if (root.dataset.live === "later") return IDLE_MS;
+    return looks < LOOKS_SOON ? SOON_MS : LATER_MS;
+  };
   const look = async () => {
     looks += 1;
-    let running = true;
     try {
-      const answer = document.hidden ? null : await fetch(location.href, { headers: { Accept: "text/html" } });
+      const answer = document.hidden ? null : await fetch(root.dataset.url || location.href, { headers: { Accept: "text/html" } });
       if (answer && answer.ok) {
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        const fresh = page.getElementById(root.id);
         localTimes(page);
-        refresh(page);
-        running = page.getElementById("job").hasAttribute("data-running");
+        if (fresh) refresh(page);
+        root.dataset.live = fresh?.dataset.live ?? "";
       }
     } catch {
       // The API is being restarted: look again.
     }
-    if (running) setTimeout(look, looks < LIVE_SOON ? LIVE_FIRST_MS : LIVE_LATER_MS);
-    else job.removeAttribute("data-running");
+    if (root.dataset.live) setTimeout(look, pause());
   };
-  setTimeout(look, LIVE_FIRST_MS);
+  setTimeout(look, pause());
 }
 
+// A button that copies what it stands beside.
+function copies(button) {
+  button.hidden = !navigator.clipboard;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    button.textContent = "Copied";
+  });
+}
+
+document.documentElement.classList.add("scripted");
 localTimes(document);
-const drop = document.getElementById("drop");
-if (drop) dropZone(drop);
-const running = document.querySelector("#job[data-running]");
-if (running) follow(running);
+const live = document.querySelector("[data-live]");
+if (live && live.dataset.live) follow(live);
+for (const button of document.querySelectorAll("[data-copy]")) copies(button);
+for (const select of document.querySelectorAll("select[data-submits]")) {
+  select.addEventListener("change", () => select.form.requestSubmit());
+}

@@ -49,10 +49,7 @@ class LoginLink(Base):
 
 
 class Moderator(Base):
-    """A person of an account, who signs in with a password.
-
-    `sessions` counts up when the password changes or the person is disabled: sessions of an older count are over.
-    """
+    """A person of an account, who signs in with a password."""
 
     __tablename__ = "moderator"
     __table_args__ = (CheckConstraint(one_of("role", Role), "role"),)
@@ -62,9 +59,23 @@ class Moderator(Base):
     name: Mapped[str] = mapped_column(String(200), unique=True)
     role: Mapped[str] = mapped_column(String(16))
     password_hash: Mapped[str] = mapped_column(String(200))  # argon2id, with its salt and parameters
-    sessions: Mapped[int] = mapped_column(default=0)
+    blur: Mapped[bool] = mapped_column(default=True)  # photos of cases are shown blurred
+    greyscale: Mapped[bool] = mapped_column(default=True)  # and without colour
     created_at: Mapped[datetime]
     disabled_at: Mapped[datetime | None]
+
+
+class BrowserSession(Base):
+    """Somebody who is signed in at a browser: a moderator, or whoever opened a link. The row is deleted at its end."""
+
+    __tablename__ = "browser_session"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"), index=True)
+    moderator_id: Mapped[str | None] = mapped_column(ForeignKey("moderator.id"))
+    token_sha256: Mapped[str] = mapped_column(HASH, unique=True)  # of what the browser's cookie holds
+    opened_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
 
 
 class AuditEntry(Base):

@@ -2,10 +2,11 @@
 
 from datetime import datetime
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, UniqueConstraint, and_
+from sqlalchemy.orm import Mapped, foreign, mapped_column, relationship, remote, selectinload
 
 from shield.models.base import HASH, ID, Base, exactly_one, one_of, partial
+from shield.models.policies import PolicyVersion
 from shield.states import ChunkState, ItemState, JobState, SourceKind, Verdict
 
 
@@ -206,6 +207,7 @@ class Item(Base):
     image_height: Mapped[int | None]
     image_format: Mapped[str | None] = mapped_column(String(16))
     image_sha256: Mapped[str | None] = mapped_column(HASH)
+    image_hash: Mapped[str | None] = mapped_column(String(16))  # of its looks: 64 bits in hex (pipeline.hashes)
     view_blob: Mapped[str | None] = mapped_column(HASH)
     weights_sha256: Mapped[str | None] = mapped_column(ForeignKey("weights.sha256"))
     policy_version: Mapped[str | None] = mapped_column(String(100))
@@ -214,6 +216,14 @@ class Item(Base):
 
     faces: Mapped[list["Face"]] = relationship(order_by="Face.ordinal", lazy="raise")
     weights: Mapped[Weights | None] = relationship(lazy="raise")
+    judged_by: Mapped[PolicyVersion | None] = relationship(  # None where it was the default of the weights card
+        primaryjoin=lambda: and_(
+            foreign(Item.account_id) == remote(PolicyVersion.account_id),
+            foreign(Item.policy_version) == remote(PolicyVersion.version),
+        ),
+        viewonly=True,
+        lazy="raise",
+    )
 
 
 class Face(Base):
@@ -231,6 +241,10 @@ class Face(Base):
     detection_score: Mapped[float]
     score: Mapped[float]
     landmarks: Mapped[list[list[float]]] = mapped_column(JSON)
+
+
+# What a query asks for to get items with all that is shown of them.
+WHOLE_ITEM = (selectinload(Item.faces), selectinload(Item.weights), selectinload(Item.judged_by))
 
 
 class Outbox(Base):

@@ -18,13 +18,16 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.stores import Stores
-from shield import accounts, dispatch, jobs, policies
+from shield import accounts, dispatch, explanations, jobs, policies, sessions
 from shield.dispatch import Lease
+from shield.explanations import Explained
 from shield.models import Item
 from shield.outcomes import Failed, Outcome, Scanned
-from shield.policy import FaceFacts, Policy, judge
+from shield.policy import FaceFacts, Origin, Policy, judge
 from shield.queue import CeleryQueue, MemoryQueue, Queue
 from shield.settings import Settings
+from shield.states import Picture
+from tests.api.browsers import browser, site  # noqa: F401 - fixtures
 from tests.databases import DIALECTS, fresh
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +90,13 @@ class House:
         form = form_token(client.get(f"/session/{token}"))
         assert client.post(f"/session/{token}", data={"form_token": form}).status_code == 303
 
+    def let_in(self, client: FlaskClient, account_id: str, moderator_id: str | None = None) -> None:
+        """Give a browser a session of this moderator, or as of a link; its forms carry the token `t`."""
+        with self.database.write() as session:
+            token = sessions.start(session, account_id, moderator_id)
+        with client.session_transaction() as cookie:
+            cookie["token"], cookie["form"] = token, "t"
+
     def lease(self) -> Lease:
         with self.database.write() as session:
             policies.register_weights(session, WEIGHTS, "test", "1", POLICY.fake, POLICY.suspect)
@@ -100,13 +110,25 @@ class House:
 
     def scanned(self, item_id: str, *faces: FaceFacts, view: bool = True) -> Scanned:
         blob = self.stores.blobs.put(io.BytesIO(picture()), 10**6) if view else None
-        judgement = judge(faces, POLICY)
+        judgement = judge(faces, POLICY, Origin.UPLOAD)
         return Scanned(item_id, judgement, faces, 160, 120, "PNG", "b" * 64, blob, WEIGHTS, POLICY.version)
 
     def scan_all(self, *faces: FaceFacts) -> None:
         """Record the same faces for every item of the next chunk."""
         held = self.lease()
         self.record(held, [self.scanned(item.id, *faces) for item in held.items])
+
+    def explain(self, item_id: str) -> None:
+        """Ask why an item's faces score as they do, and answer as a worker does."""
+        with self.database.write() as session:
+            explanations.ask(session, self.account_id, item_id)
+            held = explanations.take(session, 60)
+        assert held is not None
+        crop, heatmap = (self.stores.blobs.put(io.BytesIO(one), 10**6) for one in (picture("red"), picture("blue")))
+        stability = (("jpeg_90", 0.9), ("half_size", 0.4))
+        faces = [Explained(f.ordinal, f.left, f.top, f.width, 0.9, stability, crop, heatmap) for f in held.faces]
+        with self.database.write() as session:
+            assert explanations.record(session, held, Picture.ORIGINAL, WEIGHTS, faces)
 
     def items(self, job_id: str) -> list[Item]:
         with self.database.read() as session:

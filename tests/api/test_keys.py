@@ -1,10 +1,16 @@
 """/v1/keys, and signing in with a password."""
 
-import pytest
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
-from shield import accounts, audit, moderators
+import pytest
+from sqlalchemy import text
+
+from api.app import create_app
+from shield import accounts, audit, db, moderators
 from shield.states import Role
-from tests.api.conftest import House, form_token
+from tests.api.conftest import PATIENCE, House, form_token
 
 PASSWORD = "correct horse battery"
 
@@ -42,6 +48,16 @@ def test_a_key_gives_no_more_than_it_has(house: House) -> None:
     assert house.client.post("/v1/keys", headers=bearer, json={"scopes": ["jobs:read"]}).status_code == 201
 
 
+def test_a_key_makes_none_that_outlives_it(house: House) -> None:
+    made = house.post("/v1/keys", json={"scopes": ["admin"], "days": 2}).get_json()
+    bearer = {"Authorization": f"Bearer {made['key']}"}
+    child = house.client.post("/v1/keys", headers=bearer, json={"scopes": ["admin"]}).get_json()
+    assert child["expires_at"] == made["expires_at"]
+    answer = house.client.post("/v1/keys", headers=bearer, json={"scopes": ["admin"], "days": 3})
+    assert (answer.status_code, answer.get_json()["code"]) == (403, "scope_missing")
+    assert house.client.post("/v1/keys", headers=bearer, json={"scopes": ["admin"], "days": 1}).status_code == 201
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
@@ -50,6 +66,9 @@ def test_a_key_gives_no_more_than_it_has(house: House) -> None:
         ({"scopes": ["everything"]}, "/scopes/0"),
         ({"scopes": ["admin"], "days": 0}, "/days"),
         ({"scopes": ["admin"], "days": 1e9}, "/days"),
+        ({"scopes": ["admin"], "days": 1e-6}, "/days"),
+        ({"scopes": ["admin"], "days": "30"}, "/days"),
+        ({"scopes": ["admin"], "days": True}, "/days"),
         ({"scopes": ["admin"], "name": "x" * 201}, "/name"),
         ({"scopes": ["admin"], "owner": "me"}, "/owner"),
     ],
@@ -58,6 +77,26 @@ def test_what_is_no_key_says_where(house: House, body: dict[str, object], pointe
     answer = house.post("/v1/keys", json=body)
     assert answer.status_code == 422
     assert [fault["pointer"] for fault in answer.get_json()["errors"]] == [pointer]
+
+
+def test_a_key_is_taken_at_once_while_another_writes_and_that_it_is_used_is_noted_later(
+    build: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "BUSY_SECONDS", 3600)
+    house = build()
+    with house.database.write() as session, ThreadPoolExecutor(1) as threads:
+        session.execute(text("select 1"))
+        for _ in range(2):
+            assert threads.submit(house.get, "/v1/jobs").result(PATIENCE).status_code == 200
+    assert house.get("/v1/jobs").status_code == 200
+    with house.database.read() as session:
+        [key] = accounts.keys(session, house.account_id)
+        assert key.used_at is None  # tried a moment ago
+    another_process = create_app(house.settings, house.queue).test_client()
+    assert another_process.get("/v1/jobs", headers=house.bearer).status_code == 200
+    with house.database.read() as session:
+        [key] = accounts.keys(session, house.account_id)
+        assert key.used_at is not None
 
 
 def person(house: House, role: Role = Role.MODERATOR) -> str:
@@ -86,6 +125,21 @@ def test_a_moderator_signs_in_and_out_and_is_locked_out_at_once(house: House) ->
     assert client.post("/login", data=good).status_code in (401, 403)
 
 
+def test_who_tries_to_sign_in_is_noted_by_the_network_alone(house: House) -> None:
+    client = house.app.test_client()
+    form = {"form_token": form_token(client.get("/login")), "name": "robin", "password": "wrong"}
+    for address, network in (
+        ("192.0.2.77", "192.0.2.0/24"),
+        ("::ffff:192.0.2.77", "192.0.2.0/24"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1::/48"),
+        ("", "unknown"),
+    ):
+        client.post("/login", data=form, environ_base={"REMOTE_ADDR": address})
+        with house.database.read() as session:
+            [entry] = audit.newest(session, None, 1)
+            assert (entry.action, json.loads(entry.detail)) == ("moderator.sign_in_refused", {"network": network})
+
+
 def test_a_cookie_over_https_is_for_this_host_alone(house: House) -> None:
     answer = house.client.get("/login", base_url="https://localhost")
     assert form_token(answer)
@@ -103,7 +157,7 @@ def test_keys_are_made_and_revoked_in_the_browser(house: House) -> None:
     form = {"form_token": form_token(page), "name": "<b>crawler</b>", "days": "", "scope": ["jobs:write", "jobs:read"]}
     made = house.client.post("/keys", data=form)
     assert "&lt;b&gt;crawler" in made.text
-    key = made.text.partition("<pre><code>")[2].partition("<")[0]
+    key = made.text.partition('<code id="secret">')[2].partition("<")[0]
     assert house.client.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code == 200
     assert key not in house.client.get("/keys").text
     with house.database.read() as session:

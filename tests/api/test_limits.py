@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from limits import parse
 from pydantic import ValidationError
+from werkzeug.test import TestResponse
 
 from api.limits import Limits
 from shield.queue import CeleryQueue
@@ -96,6 +97,41 @@ def test_the_address_before_a_proxy_counts_where_there_is_one(
         for n in range(11)
     ][-1]
     assert last == (401 if spread else 429)
+
+
+def test_a_prefix_of_ipv6_tries_passwords_as_one_address(build: Callable[..., House]) -> None:
+    house = build()
+    form = {"form_token": form_token(house.client.get("/login")), "password": "y"}
+
+    def sign_in(number: int, address: str) -> int:
+        data = form | {"name": f"person {number}"}
+        return house.client.post("/login", data=data, environ_base={"REMOTE_ADDR": address}).status_code
+
+    assert [sign_in(n, f"2001:db8:0:1:{n}::1") for n in range(11)] == [401] * 10 + [429]
+    assert sign_in(11, "2001:db8:0:2::1") == 401
+
+
+def test_a_name_is_tried_a_few_times_a_minute_wherever_from(build: Callable[..., House]) -> None:
+    house = build()
+    form = {"form_token": form_token(house.client.get("/login")), "password": "y"}
+
+    def sign_in(number: int, name: str) -> TestResponse:
+        address = {"REMOTE_ADDR": f"192.0.2.{number}"}
+        return house.client.post("/login", data=form | {"name": name}, environ_base=address)
+
+    answers = [sign_in(n, ("robin", " robin")[n % 2]) for n in range(21)]
+    assert [answer.status_code for answer in answers] == [401] * 20 + [429]
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+    assert sign_in(22, "somebody else").status_code == 401
+
+
+def test_who_is_told_to_wait_is_told_long_enough(build: Callable[..., House], monkeypatch: pytest.MonkeyPatch) -> None:
+    house = build(rate_limit="1 per minute")
+    limits: Limits = house.app.extensions["limits"]
+    monkeypatch.setattr(limits, "count", lambda *_: (False, 0, 7.2))
+    refused = house.get("/v1/jobs")
+    assert (refused.headers["Retry-After"], refused.headers["RateLimit"]) == ("8", '"default";r=0;t=8')
+    assert "wait 8 s" in refused.get_json()["detail"]
 
 
 def test_a_quota_refuses_a_job_whole_and_lets_in_what_fits(build: Callable[..., House]) -> None:

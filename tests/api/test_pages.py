@@ -1,3 +1,4 @@
+import csv
 import io
 import re
 from collections.abc import Callable
@@ -5,7 +6,9 @@ from collections.abc import Callable
 import pytest
 from flask.testing import FlaskClient
 
-from shield import accounts
+from api.results import FORMULA
+from shield import accounts, audit
+from shield.audit import Action
 from shield.policy import FaceFacts
 from shield.states import Verdict
 from tests.api.conftest import House, face, failed, form_token, picture
@@ -129,6 +132,103 @@ def test_results_are_downloaded_as_the_api_gives_them(house: House, person: Flas
     answer = person.get(f"{path}/results.jsonl")
     assert answer.headers["Content-Disposition"].startswith("attachment;")
     assert answer.data == house.get(f"/v1{path}/results").data
+
+
+def test_a_table_is_downloaded_in_which_no_cell_is_a_formula(house: House, person: FlaskClient) -> None:
+    names = ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "\uff1d1", 'täuschung, "x"\nline', " plain"]
+    path = drop(person, *((b"%d" % n, f"{n}.jpg") for n in range(len(names))))
+    with house.database.write() as session:
+        for item in house.items(path.rpartition("/")[2]):
+            session.merge(item).custom_id = names[item.ordinal]
+    for _ in range(3):  # chunks of four
+        held = house.lease()
+        first, *others = (item.id for item in held.items)
+        house.record(held, [failed(first), *(house.scanned(item_id, face(0.9)) for item_id in others)])
+    answer = person.get(f"{path}/results.csv")
+    assert answer.content_type == "text/csv; charset=utf-8"
+    assert answer.headers["Content-Disposition"].endswith('.csv"')
+    rows = list(csv.DictReader(io.StringIO(answer.data.decode("utf-8-sig"), newline="")))
+    assert [row["custom_id"] for row in rows] == [f"'{name}" for name in names[:7]] + names[7:]
+    assert not [cell for row in rows for cell in row.values() if cell.startswith(FORMULA)]
+    scores = [(row["state"], row["score"], row["faces"], row["error_code"]) for row in rows[:2]]
+    assert scores == [("failed", "", "0", "not_an_image"), ("done", "0.9", "1", "")]
+
+
+def test_photos_that_a_script_has_sent_become_a_job_once(house: House, person: FlaskClient) -> None:
+    script = {"X-Form-Token": form_token(person.get("/")), "Accept": "application/problem+json"}
+    made = person.post("/uploads?count=2", headers=script).get_json()["uploads"]
+    stranger = house.app.test_client()  # the signature is the key
+    for upload in made:
+        assert stranger.put(upload["path"], data=picture()).status_code == 204
+    wanted = {"name": "", "items": [{"upload": upload["id"], "custom_id": f"{n}.jpg"} for n, upload in enumerate(made)]}
+    paths = set()
+    for _ in range(2):
+        answer = person.post("/jobs", headers=script | {"Idempotency-Key": "k"}, json=wanted)
+        assert answer.status_code == 303, answer.text
+        paths.add(answer.headers["Location"])
+    [path] = paths
+    assert "0.jpg and 1 more" in person.get(path).text
+    other_id, _ = house.new_account("other")
+    house.let_in(stranger, other_id)
+    refused = stranger.post("/jobs", headers={"X-Form-Token": "t", "Accept": script["Accept"]}, json=wanted)
+    assert (refused.status_code, refused.mimetype) == (422, "application/problem+json")
+    assert "no upload" in refused.get_json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/uploads?count=1", "/jobs"])
+@pytest.mark.parametrize("token", [None, "wrong"])
+def test_a_script_of_another_page_sends_nothing(person: FlaskClient, path: str, token: str | None) -> None:
+    assert form_token(person.get("/"))
+    headers = {} if token is None else {"X-Form-Token": token}
+    answer = person.post(path, headers=headers, json={"items": [{"url": "https://images.example/x.jpg"}]})
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("count", ["0", "1001", "x", ""])
+def test_no_uploads_are_made_but_so_many(person: FlaskClient, count: str) -> None:
+    answer = person.post(f"/uploads?count={count}", headers={"X-Form-Token": form_token(person.get("/"))})
+    assert answer.status_code == 422
+
+
+def test_what_failed_is_tried_again_as_a_job_of_its_own(house: House, person: FlaskClient) -> None:
+    path = drop(person, (b"1", "1.jpg"), (b"2", "2.jpg"))
+    form = {"form_token": form_token(person.get("/"))}
+    assert person.post(f"{path}/retry", data=form).status_code == 409
+    held = house.lease()
+    house.record(held, [house.scanned(held.items[0].id), failed(held.items[1].id)])
+    answer = person.post(f"{path}/retry", data=form)
+    assert answer.status_code == 303
+    page = person.get(answer.headers["Location"]).text
+    assert "0 of 1 done" in page
+    assert f'href="{path}">Retry of an earlier job' in page
+
+
+def test_a_job_that_has_ended_is_deleted_by_an_admin(house: House, person: FlaskClient) -> None:
+    path = drop(person, (b"1", "1.jpg"))
+    form = {"form_token": form_token(person.get("/"))}
+    assert "Delete it" not in person.get(path).text
+    assert person.post(f"{path}/delete", data=form).status_code == 409
+    house.scan_all()
+    assert "Delete it" in person.get(path).text
+    assert person.post(f"{path}/delete", data=form).headers["Location"] == "/"
+    assert person.get(path).status_code == 404
+    with house.database.read() as session:
+        assert audit.newest(session, house.account_id, 1)[0].action == Action.JOB_DELETED
+
+
+def test_jobs_are_paged_on_the_front_page(house: House, person: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.entrance.RECENT", 2)
+    for name in "abc":
+        drop(person, (name.encode(), f"{name}.jpg"))
+    first = person.get("/").text
+    shown = re.compile(r'class="name">(\w)\.jpg<')
+    assert shown.findall(first) == ["c", "b"]
+    following = re.search(r'href="(/\?after=[^"]+)">Earlier jobs', first)
+    assert following
+    earlier = person.get(following[1]).text
+    assert shown.findall(earlier) == ["a"]
+    assert "Newest jobs" in earlier
+    assert person.get("/?after=x").status_code == 422
 
 
 def test_choosing_no_photo_is_answered_on_a_page(person: FlaskClient) -> None:

@@ -1,69 +1,18 @@
 """The pages in a real browser: Chromium, headless."""
 
-import shutil
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from werkzeug.serving import make_server
+from playwright.sync_api import Browser, expect
 
-from shield import accounts
+from api.words import EVENTS
+from shield import deliveries, endpoints
+from shield.deliveries import Schedule, Try
+from shield.secret import Seal
+from tests.api.browsers import Site, barriers, open_page
 from tests.api.conftest import House, face, failed, picture, wait_until
 
 pytestmark = pytest.mark.browser
-
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("No Chromium on the PATH: apt install chromium.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-class Site:
-    """A house that is served on a port of its own."""
-
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self.server = make_server("127.0.0.1", 0, house.app, threaded=True)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def link(self) -> str:
-        with self.house.database.write() as session:
-            return f"{self.url}/session/{accounts.create_link(session, self.house.account_id)}"
-
-
-@pytest.fixture
-def site(build: Callable[..., House]) -> Iterator[Site]:
-    site = Site(build(chunk_items=2))
-    yield site
-    site.server.shutdown()
-
-
-def open_page(
-    browser: Browser, site: Site, complaints: list[str], *, javascript: bool = True, width: int = 1280
-) -> Page:
-    """A signed-in page; what its console says (a blocked style, a failed script) is added to `complaints`."""
-    context = browser.new_context(java_script_enabled=javascript, viewport={"width": width, "height": 800})
-    page = context.new_page()
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(site.link())
-    page.get_by_role("button", name="Open").click()
-    return page
-
 
 DROP = """([name, bytes]) => {
   const files = new DataTransfer();
@@ -114,14 +63,113 @@ def test_without_javascript_photos_are_chosen_and_the_page_reloads_itself(
     expect(page.locator(".card.clear")).to_be_visible()
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Browser, site: Site) -> None:
-    job_id = site.house.submit(2)
-    site.house.scan_all(*(face(0.9, left=30 * n) for n in range(4)))
-    item_id = site.house.items(job_id)[0].id
-    page = open_page(browser, site, [], width=390)
-    for path in ("/", f"/jobs/{job_id}", f"/items/{item_id}", "/jobs/nothing"):
+def pages_of(house: House) -> list[str]:
+    """The path of every page for submitters and admins, with something on it."""
+    with house.database.write() as session:
+        webhook, _ = endpoints.create(
+            session, house.account_id, Seal("k"), f"https://acme.example/{'long/' * 40}", list(EVENTS)
+        )
+    job_id = house.submit(2)
+    held = house.lease()
+    faces = (face(0.9, left=30 * n) for n in range(4))
+    house.record(held, [house.scanned(held.items[0].id, *faces), failed(held.items[1].id)])
+    house.submit(2)
+    with house.database.read() as session:
+        [(delivery, _), *_] = deliveries.of_endpoint(session, webhook, 10)
+    item_id = house.items(job_id)[0].id
+    return [
+        "/", f"/jobs/{job_id}", f"/jobs/{job_id}?search=nothing&sort=score", f"/items/{item_id}", "/jobs/nothing",
+        "/keys", "/webhooks", f"/webhooks/{webhook.id}", f"/webhooks/{webhook.id}/deliveries/{delivery.id}",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_every_page_fits_its_screen_and_keeps_nobody_out(browser: Browser, site: Site, width: int, dark: bool) -> None:
+    paths = pages_of(site.house)
+    complaints: list[str] = []
+    page = open_page(browser, site, complaints, width=width, dark=dark)
+    for path in paths:
         page.goto(site.url + path)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert barriers(page) == []
+    assert [each for each in complaints if "404" not in each] == []  # the page of a job that is none
+
+
+def test_jobs_move_on_the_front_page_by_themselves(browser: Browser, site: Site) -> None:
+    site.house.submit(2)
+    page = open_page(browser, site)
+    row = page.locator("#jobs > li")
+    expect(row).to_contain_text("2 photos · Waiting, 0 done")
+    site.house.scan_all(face(0.9))
+    expect(row).to_contain_text("2 photos · 2 fake")
+
+
+def test_photos_are_searched_sorted_retried_and_their_job_deleted(browser: Browser, site: Site) -> None:
+    job_id = site.house.submit(14)
+    for part in range(7):
+        held = site.house.lease()
+        scanned = site.house.scanned(held.items[0].id, face(part / 10))
+        site.house.record(held, [scanned, failed(held.items[1].id)])
+    page = open_page(browser, site)
+    page.goto(f"{site.url}/jobs/{job_id}")
+    page.get_by_label("Order").select_option("Highest score first")
+    expect(page.locator(".card .score").first).to_have_text("60 %")
+    page.get_by_role("searchbox", name="Find by name").fill("1")
+    page.keyboard.press("Enter")
+    expect(page.locator(".card .title")).to_have_text(["12.jpg", "10.jpg", "1.jpg", "11.jpg", "13.jpg"])
+    page.get_by_role("button", name="Try 7 again").click()
+    expect(page.get_by_text("0 of 7 done")).to_be_visible()
+    page.get_by_role("link", name="Retry of an earlier job").click()
+    page.get_by_text("Delete", exact=True).click()
+    page.get_by_role("button", name="Delete it").click()
+    expect(page.get_by_role("heading", name="Recent jobs")).to_be_visible()
+    expect(page.locator(f"#{job_id}")).to_have_count(0)
+
+
+def test_a_webhook_is_made_tested_changed_and_deleted_in_the_browser(browser: Browser, site: Site) -> None:
+    complaints: list[str] = []
+    page = open_page(browser, site, complaints)
+    page.get_by_role("link", name="Webhooks").click()
+    page.get_by_label("URL").fill("https://192.0.2.1/hook")
+    page.get_by_role("button", name="Make a webhook").click()
+    expect(page.get_by_role("alert")).to_contain_text("No webhook was made.")
+    page.get_by_label("URL").fill("https://acme.example/hook")
+    page.get_by_label("Description").fill("Acme")
+    page.get_by_label("A photo is fake or suspect").uncheck()
+    page.get_by_role("button", name="Make a webhook").click()
+    expect(page.locator("#secret")).to_contain_text("whsec_")
+    site.house.submit(1)
+    site.house.scan_all(face(0.9))
+    expect(page.locator("#deliveries")).to_contain_text("A job ended", timeout=20_000)  # by itself
+    expect(page.locator("#secret")).to_contain_text("whsec_")
+    page.get_by_role("link", name="All webhooks").click()
+    expect(page.locator("#secret")).to_have_count(0)
+    page.get_by_role("link", name="Acme").click()
+    expect(page.locator("#secret")).to_have_count(0)
+    expect(page.get_by_label("A photo is fake or suspect")).not_to_be_checked()
+    page.get_by_role("button", name="Send a test").click()
+    expect(page.get_by_text("It is about to be sent.")).to_be_visible()
+    with site.house.database.write() as session:
+        [due] = deliveries.due_endpoints(session)
+        held = deliveries.lease(session, {due.id: 2}, 60)
+        tries = [Try(each, 12, 204, answer="<b>thanks</b>") for each in held]
+        deliveries.record(session, tries, Schedule([5.0], 5))
+    expect(page.get_by_text("<b>thanks</b>")).to_be_visible()  # by itself, and as text
+    expect(page.locator("#facts")).to_contain_text("Delivered")
+    page.get_by_role("button", name="Send once more").click()
+    expect(page.get_by_text("1 event is sent once more.")).to_be_visible()
+    expect(page.locator("#deliveries > li")).to_have_count(3)
+    page.get_by_role("button", name="New secret").click()
+    expect(page.locator("#secret")).to_contain_text("whsec_")
+    page.get_by_role("button", name="Disable").click()
+    expect(page.locator("#standing")).to_contain_text("Disabled by your account.")
+    page.get_by_role("button", name="Enable").click()
+    expect(page.locator("#standing")).to_contain_text("On")
+    page.get_by_text("Delete", exact=True).click()
+    page.get_by_role("button", name="Delete it").click()
+    expect(page.get_by_role("heading", name="Your first webhook")).to_be_visible()
+    assert [each for each in complaints if "422" not in each] == []  # what the wrong URL was answered with
 
 
 def test_the_browsable_documentation_draws_itself_under_the_policy(browser: Browser, site: Site) -> None:

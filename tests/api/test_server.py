@@ -44,6 +44,12 @@ def test_the_server_serves_refuses_and_stops_cleanly(server: Server) -> None:
     assert server.process.wait(30) == 0
 
 
+def test_what_says_that_it_came_through_a_proxy_is_believed_by_nobody_where_there_is_none(server: Server) -> None:
+    answer = httpx.get(f"{server.url}/login", headers={"X-Forwarded-Proto": "https"})
+    assert answer.headers["Set-Cookie"].startswith("shield=")
+    assert "Secure" not in answer.headers["Set-Cookie"]
+
+
 def test_clients_that_stop_in_mid_request_give_their_threads_back(server: Server) -> None:
     head = b"POST /session/x HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     manifest = {"Content-Type": "application/jsonl", "Content-Length": "100000"}

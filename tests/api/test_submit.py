@@ -244,7 +244,7 @@ def test_a_queue_that_breaks_down_stops_no_later_poke(build: Callable[..., House
     house = build(queue)
     house.submit(1)
     wait_until(lambda: not queue.broken)
-    wait_until(house.stores.poker._jobs.empty)
+    wait_until(house.stores.poker._asked.empty)
     house.submit(1)
     wait_until(lambda: len(queue.messages) == 1)
 

@@ -16,7 +16,7 @@ from tests.api.conftest import House, face
 
 URL = "https://93.184.216.34/hook"
 SCHEDULE = Schedule((5.0,), 5.0)
-EVENTS = ["job.ended", "job.canceled", "item.flagged", "item.failed"]
+EVENTS = ["job.ended", "job.canceled", "item.flagged", "item.failed", "case.decided", "case.reopened"]
 
 
 def make(house: House, **body: Any) -> dict[str, Any]:

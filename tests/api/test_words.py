@@ -1,6 +1,7 @@
 import pytest
 
-from api.words import percent, reason_in_words
+from api.words import DELIVERY_STATES, DISABLED, EVENTS, left, percent, reason_in_words
+from shield.states import DeliveryState, DisabledReason, EventType
 
 
 @pytest.mark.parametrize(
@@ -23,3 +24,25 @@ def test_a_percentage_never_claims_certainty(score: float, text: str) -> None:
 )
 def test_a_reason_is_a_sentence(code: str, text: str) -> None:
     assert reason_in_words(code) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "less than a minute left"),
+        (41, "about a minute left"),
+        (89, "about a minute left"),
+        (90, "about 2 min left"),
+        (5399, "about 90 min left"),
+        (5400, "about 2 h left"),
+        (36000, "about 10 h left"),
+    ],
+)
+def test_what_is_left_is_said_roughly(seconds: int, text: str) -> None:
+    assert left(seconds) == text
+
+
+def test_there_are_words_for_everything_that_can_happen() -> None:
+    assert set(EVENTS) == set(EventType) - {EventType.ENDPOINT_TEST}
+    assert set(DELIVERY_STATES) == set(DeliveryState)
+    assert set(DISABLED) == set(DisabledReason)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -64,6 +65,24 @@ def test_the_demo_ends_well_though_its_worker_is_killed() -> None:
     assert "swaps score above their original" in out
     assert not (OUT / "home" / "up.json").exists()
     assert not any(alive(pid) for pid in running.values())
+    wait = sum(result["verdict"] in ("fake", "suspect") for result in results)
+    assert wait > 1
+    assert f"SHIELD_HOME=var/demo/home make up   start the system again and keep it: {wait} cases" in out
+    assert "http://127.0.0.1:8000/review" in out
+    assert len(cases_after_the_demo()) == wait
+
+
+def cases_after_the_demo() -> list[str]:
+    """The ids of the cases in the system that is started as the demo's last words say."""
+    line = [sys.executable, "-m", "shield", "up", "--while-stdin"]
+    env = os.environ | {"SHIELD_HOME": "var/demo/home", "SHIELD_PORT": "0"}
+    with subprocess.Popen(line, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as system:
+        assert system.stdout is not None
+        url = next(line.split()[-1] for line in system.stdout if "is up at" in line)
+        key = (OUT / "key").read_text().strip()
+        answer = httpx.get(f"{url}/v1/cases", headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+        system.communicate()  # closes its stdin, which ends it
+    return [case["id"] for case in answer.json()["data"]]
 
 
 def test_a_demo_that_is_stopped_stops_what_it_started() -> None:

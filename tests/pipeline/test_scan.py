@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline import scan as scan_module
 from pipeline.engine import Floats
+from pipeline.hashes import distance
 from pipeline.results import ErrorCode
 from pipeline.scan import Scanner, ScannerSettings, calibrated
 from pipeline.weights import Calibration
@@ -153,3 +154,18 @@ def test_calibration_is_platt_scaling_and_never_overflows() -> None:
     assert calibrated(3.0, Calibration(temperature=1.5, bias=0.5)) == pytest.approx(1 / (1 + math.exp(-2.5)))
     assert (calibrated(1e9, Calibration()), calibrated(-1e9, Calibration())) == (1.0, 0.0)
     assert np.all(np.diff([calibrated(x, Calibration()) for x in range(-20, 20)]) > 0)
+
+
+def test_a_copy_that_was_resized_and_compressed_anew_looks_the_same(scanner: Scanner) -> None:
+    def looks_of(content: bytes) -> int:
+        (scan,) = scanner.scan([content])
+        assert scan.image is not None
+        assert scan.image.looks is not None
+        return int(scan.image.looks, 16)
+
+    with Image.open(io.BytesIO(PHOTOS[0])) as photo:
+        smaller = photo.convert("RGB").resize((photo.width * 2 // 3, photo.height * 2 // 3))
+    copy = io.BytesIO()
+    smaller.save(copy, "JPEG", quality=50)
+    first, copied, other = looks_of(PHOTOS[0]), looks_of(copy.getvalue()), looks_of(PHOTOS[3])
+    assert distance(first, copied) <= 4 < distance(first, other)

@@ -1,12 +1,12 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
-from shield import accounts
+from shield import accounts, sessions
 from shield.db import Database, now
-from shield.errors import NotFound, Unauthorised
-from shield.models import ApiKey, LoginLink
+from shield.errors import InvalidSubmission, NotFound, ScopeMissing, Unauthorised
+from shield.models import Account, ApiKey, LoginLink
 from shield.states import Scope
 
 
@@ -61,7 +61,7 @@ def test_a_key_is_revoked_by_its_own_account_alone(database: Database, account_i
 def test_a_link_opens_one_session(database: Database, account_id: str) -> None:
     with database.write() as session:
         token = accounts.create_link(session, account_id)
-        assert accounts.spend_link(session, token) == account_id
+        assert sessions.current(session, accounts.spend_link(session, token)).account_id == account_id
         with pytest.raises(Unauthorised, match="spent or expired"):
             accounts.spend_link(session, token)
 
@@ -72,3 +72,54 @@ def test_a_link_expires(database: Database, account_id: str) -> None:
         session.execute(update(LoginLink).values(expires_at=now(session) - timedelta(seconds=1)))
         with pytest.raises(Unauthorised, match="spent or expired"):
             accounts.spend_link(session, token)
+
+
+def test_a_key_does_not_outlive_the_one_that_makes_it(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        until = now(session) + timedelta(days=2)
+        short = accounts.identify(session, accounts.create_key(session, account_id, days=1, until=until))
+        without = accounts.identify(session, accounts.create_key(session, account_id, until=until))
+        assert short.expires_at is not None
+        assert short.expires_at < until
+        assert without.expires_at == until
+        with pytest.raises(ScopeMissing, match="cannot outlive"):
+            accounts.create_key(session, account_id, days=3, until=until)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "1 to 200 characters"),
+        ("   ", "1 to 200 characters"),
+        ("x" * 201, "1 to 200 characters"),
+        ("ac\0me", "cannot be seen"),
+        ("ac\x1b[2Jme", "cannot be seen"),
+        ("ac\nme", "cannot be seen"),
+        ("ac\u202eme", "cannot be seen"),
+        ("ac\udcffme", "cannot be seen"),
+        ("acc_" + "0" * 27, "look like an id"),
+        ("acme", "already"),
+        (" acme ", "already"),
+    ],
+)
+def test_what_is_no_name_of_an_account_says_why(database: Database, account_id: str, name: str, why: str) -> None:
+    with pytest.raises(InvalidSubmission, match=why), database.write() as session:
+        accounts.create_account(session, name)
+
+
+def test_an_id_finds_its_account_even_where_another_is_called_so(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        other = accounts.create_account(session, "other").id
+        session.execute(update(Account).where(Account.id == other).values(name=account_id))
+    with database.read() as session:
+        assert accounts.find(session, account_id).id == account_id
+        assert accounts.find(session, "acme").id == account_id
+        assert session.scalars(select(Account.id).where(Account.name == account_id)).all() == [other]
+
+
+def test_a_name_is_found_however_its_characters_are_written(database: Database) -> None:
+    with database.write() as session:
+        made = accounts.create_account(session, " Mu\u0308ller ")
+        assert made.name == "M\u00fcller"
+        for name in ("Mu\u0308ller", "M\u00fcller", "M\u00fcller "):
+            assert accounts.find(session, name).id == made.id

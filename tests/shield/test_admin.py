@@ -1,8 +1,9 @@
 """The operator's commands on accounts, run as they are typed."""
 
 import pytest
+from sqlalchemy import text
 
-from shield import accounts, moderators
+from shield import accounts, db, moderators, sessions
 from shield.__main__ import main
 from shield.db import Database
 from shield.errors import Unauthorised
@@ -21,6 +22,13 @@ def say(capsys: pytest.CaptureFixture[str], *line: str) -> list[str]:
     settings.cache_clear()
     assert main(list(line)) == 0, capsys.readouterr().err
     return capsys.readouterr().out.splitlines()
+
+
+def role(database: Database, name: str, password: str) -> str:
+    """The role of somebody who signs in."""
+    token = moderators.sign_in(database, name, password, "unknown")
+    with database.read() as session:
+        return sessions.current(session, token).role
 
 
 def test_keys_are_made_listed_and_revoked(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,14 +61,14 @@ def test_people_are_added_changed_and_locked_out(database: Database, capsys: pyt
     made, told = say(capsys, "person", "add", "robin", "--role", "lead")
     assert made.endswith("robin  lead")
     password = told.rpartition(" ")[2]
-    assert moderators.sign_in(database, "robin", password).role == "lead"
+    assert role(database, "robin", password) == "lead"
     say(capsys, "person", "role", "robin", "--role", "moderator")
     _, told = say(capsys, "person", "password", "robin")
-    assert moderators.sign_in(database, "robin", told.rpartition(" ")[2]).role == "moderator"
+    assert role(database, "robin", told.rpartition(" ")[2]) == "moderator"
     say(capsys, "person", "disable", "robin")
     assert say(capsys, "people")[0].endswith("robin  moderator  disabled")
     with pytest.raises(Unauthorised):
-        moderators.sign_in(database, "robin", told.rpartition(" ")[2])
+        role(database, "robin", told.rpartition(" ")[2])
 
 
 def test_the_audit_log_is_verified_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,3 +90,88 @@ def test_what_is_unknown_says_how_to_find_it(capsys: pytest.CaptureFixture[str])
     for line in (["keys", "nobody"], ["revoke", "key_1"], ["person", "disable", "nobody"], ["keys"]):
         assert main(line) == 2
     assert "python -m shield" in capsys.readouterr().err
+
+
+def test_sessions_are_listed_and_ended(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    say(capsys, "key")
+    _, told = say(capsys, "person", "add", "robin")
+    robin = moderators.sign_in(database, "robin", told.rpartition(" ")[2], "unknown")
+    with database.write() as session:
+        owner = sessions.current(session, robin).account_id
+        links = [accounts.spend_link(session, accounts.create_link(session, owner)) for _ in range(3)]
+    lines = say(capsys, "sessions")
+    assert [line.split("  ")[-1] for line in lines] == ["robin", "by a link", "by a link", "by a link"]
+    first = lines[1].split()[0]
+    assert say(capsys, "sessions", "default", "--end", first) == lines[1:2]
+    assert main(["sessions", "--end", first]) == 2
+    assert "no such session" in capsys.readouterr().err
+    assert say(capsys, "sessions", "--end", "links") == lines[2:]
+    with database.read() as session:
+        for token in links:
+            with pytest.raises(Unauthorised):
+                sessions.current(session, token)
+    assert say(capsys, "sessions", "--end", "all") == say(capsys, "sessions") + lines[:1]
+
+
+def test_a_role_is_changed_to_one_that_was_named(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    say(capsys, "key")
+    say(capsys, "person", "add", "robin", "--role", "lead")
+    with pytest.raises(SystemExit):
+        main(["person", "role", "robin"])
+    assert "--role" in capsys.readouterr().err
+    assert say(capsys, "people")[0].endswith("robin  lead")
+
+
+@pytest.mark.parametrize("days", ["nan", "inf", "-1", "0", "1e9", "soon"])
+def test_a_key_of_days_that_are_none_is_refused(capsys: pytest.CaptureFixture[str], days: str) -> None:
+    say(capsys, "key")
+    with pytest.raises(SystemExit):
+        main(["key", f"--days={days}"])
+    assert "--days" in capsys.readouterr().err
+    assert len(say(capsys, "keys")) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["account", "default"],
+        ["account", ""],
+        ["account", "\udcff"],
+        ["keys", "\udcff"],
+        ["person", "add", "\udcff"],
+        ["person", "add", "\x1b[2J"],
+        ["key", "--name", "\x1b[2J"],
+        ["key", "--name", "x" * 201],
+    ],
+)
+def test_a_name_that_is_none_is_refused_in_a_line(capsys: pytest.CaptureFixture[str], line: list[str]) -> None:
+    say(capsys, "key")
+    assert main(line) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("shield: ")
+    assert len(told.splitlines()) == 1
+
+
+def test_what_a_terminal_would_obey_is_escaped(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    say(capsys, "key")
+    with database.write() as session:
+        first = accounts.first_account(session)
+        assert first is not None
+        accounts.create_key(session, first.id, "\x1b[2J\r\nkey_0  \u202e\u00fc")
+    capsys.readouterr()
+    [_, line] = say(capsys, "keys")
+    assert line.endswith("\\x1b[2J\\r\\nkey_0  \\u202e\u00fc")
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"])
+def test_who_only_looks_waits_for_no_writer(
+    database: Database, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(capsys, "key")
+    monkeypatch.setattr(db, "BUSY_SECONDS", 0.1)
+    with database.write() as session:
+        session.execute(text("select 1"))
+        for line in (["accounts"], ["keys"], ["people"], ["sessions"], ["audit", "verify"], ["audit", "show"]):
+            say(capsys, *line)
+        assert main(["account", "acme"]) == 2
+    assert "locked" in capsys.readouterr().err

@@ -44,6 +44,27 @@ def test_a_write_that_another_holds_up_for_too_long_is_unavailable(database: Dat
         assert session.scalars(select(Account.name)).all() == ["second"]
 
 
+def test_who_can_do_without_waits_a_moment_for_another_writer_and_the_next_one_as_long_as_ever(
+    database: Database, account_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "BUSY_SECONDS", 3600)
+    monkeypatch.setitem(db.POSTGRES, "options", "-c lock_timeout=3600s")
+    patient = Database(database.engine.url.render_as_string(hide_password=False))
+    with database.write() as session:
+        session.execute(update(Account).values(name="first"))
+        with pytest.raises(StorageUnavailable, match="lock"), patient.write(wait=0.05) as other:
+            other.execute(update(Account).values(name="second"))
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(rename, patient, "third")
+            time.sleep(0.3)
+            assert not waiting.done()
+            session.commit()
+            waiting.result(30)
+    patient.close()
+    with database.read() as session:
+        assert session.scalars(select(Account.name)).all() == ["third"]
+
+
 def test_more_threads_than_any_pool_read_at_once(database: Database) -> None:
     together = threading.Barrier(40, timeout=30)
 

@@ -238,9 +238,11 @@ def test_deliveries_are_listed_newest_first_by_state_and_type(database: Database
             (DeliveryState.DELIVERED, EventType.JOB_ENDED, []),
         ):
             assert [row.id for row, _ in deliveries.of_endpoint(session, endpoint, 10, state=state, kind=kind)] == found
-        assert [row.answer for row in deliveries.attempts(session, account_id, endpoint.id, flagged.id)] == ["words"]
+        row, event = deliveries.get(session, account_id, endpoint.id, flagged.id)
+        assert (row.id, event.type) == (flagged.id, EventType.ITEM_FLAGGED)
+        assert [each.answer for each in deliveries.attempts(session, row)] == ["words"]
         with pytest.raises(NotFound, match="no delivery"):
-            deliveries.attempts(session, account_id, other.id, flagged.id)
+            deliveries.get(session, account_id, other.id, flagged.id)
 
 
 def test_events_are_forgotten_when_they_are_old_and_owed_to_nobody(database: Database, account_id: str) -> None:

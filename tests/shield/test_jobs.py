@@ -295,5 +295,5 @@ def test_a_cursor_whose_number_is_none_is_refused(database: Database, account_id
     with database.write() as session:
         job = submit(session, account_id, items=1)
         for number in ("", "x", "²", "9" * 20):
-            with pytest.raises(InvalidSubmission, match="is not an item's id"):
+            with pytest.raises(InvalidSubmission, match="is no item of"):
                 jobs.items(session, job, 3, after=f"itm_{job.id[4:]}_{number}")

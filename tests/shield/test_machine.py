@@ -25,7 +25,8 @@ from shield.outcomes import Outcome
 from shield.states import ITEM_TERMINAL, JobState, Verdict
 from tests.shield.work import WEIGHTS, check_invariants, failed, scanned
 
-TABLES = ("delivery", "event", "outbox", "face", "item", "chunk", "job", "api_key", "account")
+REVIEW = ("case_piece", "decision", "review_case")
+TABLES = ("delivery", "event", "outbox", *REVIEW, "face", "item", "chunk", "job", "api_key", "account")
 FLAGS = st.lists(st.sampled_from(["clear", "fake", "failed", "left"]), min_size=4, max_size=4)
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session
 
-from shield import cache, dispatch, jobs, outbox, retention, turns
+from shield import cache, dispatch, explanations, jobs, outbox, past, policies, retention, turns
 from shield.db import Database
 from shield.models import Job
 from shield.states import ItemState, Verdict
@@ -64,6 +64,23 @@ PAGES: dict[str, tuple[Ask, str]] = {  # what is asked, and the index that answe
     "earlier scans": (
         lambda session, account, job: cache.find(session, WEIGHTS, [(account, "b" * 64), (account, "c" * 64)]),
         "ix_item_scanned",
+    ),
+    "the next explanation": (lambda session, account, job: explanations.take(session, 60), "ix_explanation_pending"),
+    "whether one is wanted": (
+        lambda session, account, job: explanations.wanted(session),
+        "ix_explanation_(pending|account_id)",  # either holds the pending ones alone
+    ),
+    "the policy in force": (
+        lambda session, account, job: policies.newest(session, account),
+        "uq_policy_version_account_id_number|sqlite_autoindex_policy_version_2",
+    ),
+    "the newest that was judged": (
+        lambda session, account, job: list(past.newest(session, account, 20)),
+        "ix_job_account_id_id",
+    ),
+    "what was judged in a job": (
+        lambda session, account, job: list(past.of_jobs(session, account, [job.id], 20)),
+        "ix_item_job_id_state_ordinal",
     ),
     "jobs that expire": (lambda session, account, job: retention.expire(session, 30, 100), "ix_job_ended_at"),
     "jobs to purge": (lambda session, account, job: retention.due(session, 100), "ix_job_deleted_at"),

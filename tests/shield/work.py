@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from shield import dispatch, jobs, policies
 from shield.dispatch import Lease
-from shield.models import Event, Face, Item, Job
+from shield.models import Case, Event, Face, Item, Job
 from shield.outcomes import Failed, Scanned
 from shield.policy import FaceFacts, Judgement
 from shield.states import ITEM_TERMINAL, EventType, JobState, Verdict
@@ -64,6 +64,9 @@ def check_invariants(session: Session) -> None:
         terminal = sum(rows.get(state, 0) for state in ITEM_TERMINAL)
         assert (job.state == JobState.ENDED) == (terminal == job.total)
         assert told[job.id] == (job.state == JobState.ENDED)
+        opened = session.scalars(select(Case.item_id).where(Case.job_id == job.id, Case.reason == "flagged")).all()
+        flagged = select(Item.id).where(Item.job_id == job.id, Item.verdict.in_((Verdict.FAKE, Verdict.SUSPECT)))
+        assert job.deleted_at is not None or sorted(opened) == sorted(session.scalars(flagged))
     orphans = "select count(*) from face where item_id not in (select id from item where state = 'done')"
     assert session.execute(text(orphans)).scalar_one() == 0
     doubled = select(Face.item_id, Face.ordinal).group_by(Face.item_id, Face.ordinal).having(func.count() > 1)

@@ -30,6 +30,7 @@ from tests.databases import DIALECTS, fresh
 from tests.shield.work import check_invariants
 from tests.worker.stub import CARD
 from worker.app import register
+from worker.explain import Explainer, Explaining
 from worker.relay import relay
 from worker.scan import Scanner, Scanning
 from worker.sweep import sweep
@@ -63,6 +64,11 @@ class House:
         """A Scanning in this process, with these settings changed."""
         config = self.config.model_copy(update=changes)
         return Scanning(self.database, self.blobs, scanner, register(self.database, CARD), config)
+
+    def explaining(self, explainer: Explainer) -> Explaining:
+        """An Explaining in this process, which looks at every turn."""
+        config = self.config.model_copy(update={"lease_poll_seconds": 1e-9})
+        return Explaining(self.database, self.blobs, explainer, config)
 
     def submit(self, *images: bytes | str, chunk_items: int = 4) -> Job:
         """A job of these images, each as bytes or as a URL."""

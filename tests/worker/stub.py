@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from pipeline.results import Box, ErrorCode, Face, ImageFacts, ModelFacts, Scan, ScanError
+from pipeline.results import Box, ErrorCode, Face, ImageFacts, ModelFacts, Scan, ScanError, Why
 from pipeline.weights import WeightsCard
 from shield import logs
 from shield.settings import settings
@@ -40,12 +40,26 @@ class StubScanner:
 
     def __init__(self, before: Callable[[], None] = lambda: None) -> None:
         self.batches: list[list[bytes]] = []
+        self.explained: list[tuple[bytes, int]] = []
         self._before = before
 
     def scan(self, images: Sequence[bytes]) -> list[Scan]:
         self.batches.append(list(images))
         self._before()
         return [self._scan(content) for content in images]
+
+    def explain(self, image: bytes, boxes: Sequence[Box], width: int) -> list[Why] | ScanError:
+        self.explained.append((image, width))
+        self._before()
+        word = image.split(b" ")[0].decode()
+        if word == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if word == "raise":
+            raise ValueError("a fault of the scanner")
+        if word == "broken":
+            return ScanError(ErrorCode.TRUNCATED, "the file ends early")
+        steady = (("jpeg_90", 0.9), ("half_size", 0.7))
+        return [Why(b.left, b.top, b.height, b"crop of " + image, b"map of " + image, 0.9, steady) for b in boxes]
 
     def _scan(self, content: bytes) -> Scan:
         word = content.split(b" ")[0].decode()
@@ -57,7 +71,7 @@ class StubScanner:
             return Scan(MODEL, error=ScanError(ErrorCode.TRUNCATED, "the file ends early"))
         if word == "slow":
             time.sleep(0.2)
-        facts = ImageFacts(100, 80, "JPEG", hashlib.sha256(content).hexdigest())
+        facts = ImageFacts(100, 80, "JPEG", hashlib.sha256(content).hexdigest(), "0123456789abcdef")
         return Scan(MODEL, facts, () if word == "none" else (FACE,), view=b"view of " + content)
 
 

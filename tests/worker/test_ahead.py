@@ -218,7 +218,7 @@ def test_what_storage_that_is_away_gives_back_is_not_asked_for_again_and_again(h
     jobs_ = [submit(house, name, "http://good.example/1") for name in ("a", "b", "c")]
     servers.away = True
     scanning = scanning_with(house, servers, StubScanner())
-    loop = ScanLoop(scanning, poll_seconds=3600.0)
+    loop = ScanLoop(scanning, house.explaining(StubScanner()), poll_seconds=3600.0)
     loop.start()
     wait_until(lambda: servers.asked)
     for _ in range(20):
@@ -257,7 +257,7 @@ def test_a_worker_that_stops_waits_for_no_further_image(house: House) -> None:
 def test_the_loop_is_woken_by_what_was_fetched(house: House, servers: Servers) -> None:
     job = submit(house, "acme", "http://dead.example/1")
     scanning = scanning_with(house, servers, StubScanner())
-    loop = ScanLoop(scanning, poll_seconds=3600.0)
+    loop = ScanLoop(scanning, house.explaining(StubScanner()), poll_seconds=3600.0)
     loop.start()
     wait_until(lambda: servers.asked)
     servers.hold.set()

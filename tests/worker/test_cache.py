@@ -14,7 +14,8 @@ from tests.worker.conftest import House
 from tests.worker.stub import CARD, StubScanner
 from worker.scan import Scanning
 
-JUDGED = ("verdict", "score", "reasons", "image_width", "image_height", "image_format", "image_sha256", "view_blob")
+IMAGE = ("image_width", "image_height", "image_format", "image_sha256", "image_hash", "view_blob")
+JUDGED = ("verdict", "score", "reasons", *IMAGE)
 
 
 def cached(house: House, job: Job) -> list[bool]:
@@ -41,6 +42,7 @@ def test_what_an_earlier_job_measured_is_not_scanned_again(house: House) -> None
     faces = [[(f.left, f.top, f.width, f.height, f.detection_score, f.score, f.landmarks) for f in item.faces]
              for item in (scanned, copied)]  # fmt: skip
     assert faces[0] == faces[1] != []
+    assert copied.image_hash == "0123456789abcdef"
     house.check()
 
 

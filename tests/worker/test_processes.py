@@ -175,7 +175,7 @@ def test_given_the_house_process_then_it_relays_and_sweeps_and_outlives_redis(
 
 def expire(house: House, job: Job) -> None:
     """As a worker leaves it that leased the job's chunk and died long ago."""
-    held = {"state": "leased", "lease_token": "x", "lease_until": datetime(2020, 1, 1, tzinfo=UTC)}
+    held = {"state": "leased", "lease_token": "x", "begun": True, "lease_until": datetime(2020, 1, 1, tzinfo=UTC)}
     with house.database.write() as session:
         session.execute(update(Chunk).where(Chunk.job_id == job.id).values(held))
         session.execute(update(Item).where(Item.job_id == job.id).values(state="leased"))
