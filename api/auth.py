@@ -3,7 +3,8 @@
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 
 from flask import Flask, g, request, session
 from flask.sessions import SecureCookieSessionInterface
@@ -49,9 +50,7 @@ def requires(read: Scope, write: Scope) -> Callable[[], None]:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise Unauthorised("send an API key: `Authorization: Bearer dfs_live_...`")
-        with stores().database.read() as db:
-            found = accounts.identify(db, key.strip())
-            moment = now(db)
+        found, moment = _identify(key.strip())
         check_account(found.account_id)
         needed = read if request.method in ("GET", "HEAD") else write
         if needed not in found.scopes:
@@ -60,11 +59,16 @@ def requires(read: Scope, write: Scope) -> Callable[[], None]:
                 f" Make one that may: `python -m shield key --scope {needed}`"
             )
         _acts_for(found.account_id)
-        g.actor, g.key = found.id, found
+        g.actor, g.key, g.check_again = found.id, found, partial(_identify, key.strip())
         if found.used_at is None or moment - found.used_at > USE_NOTED:
             _note_use(found.id)
 
     return check
+
+
+def _identify(key: str) -> tuple[Key, datetime]:
+    with stores().database.read() as db:
+        return accounts.identify(db, key), now(db)
 
 
 def _note_use(key_id: str) -> None:
@@ -85,10 +89,19 @@ def require_session(least: Role = Role.MODERATOR) -> None:
     with stores().database.read() as db:
         found = sessions.current(db, token)
     _acts_for(found.account_id)
-    g.actor, g.role, g.person = found.actor, found.role, found.name
+    g.actor, g.role, g.person, g.check_again = found.actor, found.role, found.name, partial(require_session, least)
     roles = list(Role)
     if roles.index(found.role) < roles.index(least):
         raise ScopeMissing(f"this needs the role {least}, and you are {found.role}: ask an admin of your account")
+
+
+def check_again() -> None:
+    """Called once a body is read: who sends it slowly may have been locked out meanwhile, and would get in by it.
+
+    Raises Unauthorised where the key or the session has ended since, ScopeMissing where the role is a lesser one now.
+    """
+    if "check_again" in g:  # anybody may send the forms of the front door
+        g.check_again()
 
 
 def _acts_for(account_id: str) -> None:
@@ -142,6 +155,7 @@ def form_token() -> str:
 
 
 def check_form_token(given: str) -> None:
-    """Raises Forged unless a form carries its session's token."""
+    """Raises Forged unless a form carries its session's token, and what `check_again` raises."""
     if not secrets.compare_digest(given.encode(), str(session.get("form", "")).encode()) or not given:
         raise Forged("this form was not sent from our page, or the page is out of date: reload it and try again")
+    check_again()

@@ -3,13 +3,17 @@
 from flask import request
 from werkzeug.exceptions import BadRequest
 
+from api.auth import check_again
 from api.errors import Malformed, UnsupportedMediaType
 
 BODY_BYTES = 64 * 1024
 
 
 def check_json() -> None:
-    """Raises UnsupportedMediaType, Malformed and RequestEntityTooLarge. A request without a body passes."""
+    """Raises UnsupportedMediaType, Malformed and RequestEntityTooLarge, and what `check_again` raises.
+
+    A request without a body passes.
+    """
     request.max_content_length = BODY_BYTES
     if request.content_length and not request.is_json:
         raise UnsupportedMediaType("send application/json")
@@ -18,3 +22,4 @@ def check_json() -> None:
             request.get_json()
         except (BadRequest, RecursionError) as error:  # the latter where it is too deep for the parser
             raise Malformed("the body is not JSON") from error
+        check_again()

@@ -13,12 +13,13 @@ from shield.policy import MOST_RULES, Origin, Policy, Rule, Terms
 from shield.states import Verdict
 
 SPARE_RULES = 2  # empty ones, to be filled in
+LEAST_TARGET = 0.001  # percent: to show less takes more than 300,000 clean photos
 FIGURES = ("suspect", "fake", "smallest_face", "review_share")
 
 
 @dataclass(frozen=True, slots=True)
 class RuleForm:
-    """A rule as it is typed. One without any figure is none."""
+    """A rule as it is typed. One that is left empty is none."""
 
     suspect: str = ""
     fake: str = ""
@@ -34,7 +35,7 @@ class RuleForm:
     @property
     def empty(self) -> bool:
         """Whether nothing was typed into it."""
-        return not (self.suspect or self.fake or self.below)
+        return not (self.suspect or self.fake or self.below or self.origins)
 
     def rule(self, number: int) -> Rule:
         """What it means. Raises ValueError, which names the rule."""
@@ -126,7 +127,7 @@ class FitQuery(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     verdict: Literal[Verdict.SUSPECT, Verdict.FAKE] = Verdict.SUSPECT
-    target: Annotated[float, Field(gt=0, lt=100, allow_inf_nan=False)] = 1.0  # percent
+    target: Annotated[float, Field(ge=LEAST_TARGET, lt=100, allow_inf_nan=False)] = 1.0  # percent
     job: list[Annotated[str, Field(pattern=JOB_ID)]] = Field(default=[], max_length=100)
     other: Annotated[Annotated[str, Field(pattern=JOB_ID)] | None, BeforeValidator(_blank_is_none)] = None
     reviewed: bool = False

@@ -77,9 +77,9 @@ def following() -> Response:
 
 
 def _go_to(claim: Claim | None, view: View, **more: str) -> Response:
-    """To a claimed case; without one, to the queue, which then says that it is empty."""
+    """To a claimed case; without one, to the queue, which then says that nothing is left."""
     if claim is None:
-        return redirect(view.at("/review", **more), 303)
+        return redirect(view.at("/review", **more, end="1"), 303)
     return redirect(view.at(f"/review/cases/{claim.case.id}", **more), 303)
 
 
@@ -220,6 +220,7 @@ def _queue_page(view: View, form: Answered | None = None, wrong: str = "", chose
             campaigns=cases.campaigns(db, account_id()),
             form=form or Answered(),
             wrong=wrong,
+            at_end="end" in request.args,
             chosen=chosen,
             sorts=SORTS,
             **_everywhere(db, view, viewer),

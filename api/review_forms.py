@@ -1,10 +1,10 @@
 """What the console's addresses and forms carry."""
 
-from typing import NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 from urllib.parse import urlencode
 
 from flask import request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from werkzeug.datastructures import MultiDict
 
 from api.case_schemas import CasePath
@@ -82,6 +82,11 @@ def kinds(view: View) -> list[Kind]:
     return [Kind(word, one.at("/review"), level, one == view) for word, level, one in views]
 
 
+def _as_counted(note: str) -> str:
+    """With lines that end as they did where the browser counted its characters: they are sent with one more."""
+    return note.replace("\r\n", "\n")
+
+
 class Answered(BaseModel):
     """What the form of a case, or of many, sends, and what is given back when it is refused."""
 
@@ -89,7 +94,7 @@ class Answered(BaseModel):
 
     answer: Answer = Answer.SKIP
     reason: DecisionReason | None = None
-    note: str = ""
+    note: Annotated[str, BeforeValidator(_as_counted)] = ""
     token: str = ""
 
     @classmethod

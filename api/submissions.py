@@ -8,7 +8,7 @@ from flask import Request
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
-from api.auth import account_id
+from api.auth import account_id, check_again
 from api.errors import Malformed, TooLargeUpload, UnsupportedMediaType
 from api.multipart import Part, read_parts
 from api.schemas import JobName, NewJob
@@ -94,8 +94,9 @@ def accept(submission: Submission, idempotency_key: str | None = None) -> Accept
     """Make it a durable job of this request's account, then poke the queue.
 
     Raises BucketForbidden and InvalidSubmission for a source that is not this account's, IdempotencyKeyReused,
-    BacklogFull, StorageUnavailable.
+    BacklogFull, StorageUnavailable, and what `check_again` raises.
     """
+    check_again()
     asked = submission.fingerprint() if idempotency_key else ""
     return make_once(lambda session: _make_job(session, submission), asked, idempotency_key)
 

@@ -17,7 +17,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from api.auth import account_id, requires
+from api.auth import account_id, check_again, requires
 from api.errors import Malformed, TooLargeUpload, UnsupportedMediaType
 from api.problems import PROBLEMS, problem
 from api.sources import BOM
@@ -132,6 +132,7 @@ def _wanted() -> NewUploads:
     """What the body asks for; without a body, one upload."""
     request.max_content_length = BODY_BYTES
     body = request.get_data(cache=False).removeprefix(BOM)
+    check_again()
     if not body:
         return NewUploads()
     if request.mimetype != "application/json":

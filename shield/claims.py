@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import NoReturn
 
 from sqlalchemy import ColumnElement, Select, and_, case, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from shield.cases import ANY, JOB_IS_THERE, LOADED, CaseFilter, Sort, get, is_free, keys_of, matching, ordered
 from shield.db import new_id, now
@@ -90,7 +90,10 @@ def claim_next(
     wanted: CaseFilter = ANY,
     skip: Sequence[str] = (),
 ) -> Claim | None:
-    """Take the first case that is free, is not in `skip`, and was not skipped by this reviewer; None without one."""
+    """Take the first case that is free, is not in `skip`, and was not passed on by this reviewer; None without one.
+
+    Passed on: skipped or escalated, unless that was taken back.
+    """
     query = _next(session, account_id, reviewer, sort, wanted, skip).with_only_columns(Case.id)
     found = session.scalars(query.with_for_update(of=Case, skip_locked=True)).first()
     return None if found is None else claim(session, account_id, found, reviewer, seconds)
@@ -112,10 +115,14 @@ def _next(
     session: Session, account_id: str, reviewer: Reviewer, sort: Sort, wanted: CaseFilter, skip: Sequence[str]
 ) -> Select[Case]:
     wanted = replace(wanted, state=CaseState.OPEN)
-    skipped = select(Decision.id).where(
-        Decision.case_id == Case.id, Decision.actor == reviewer.id, Decision.answer == Answer.SKIP
+    undo = aliased(Decision)
+    passed_on = select(Decision.id).where(
+        Decision.case_id == Case.id,
+        Decision.actor == reviewer.id,
+        Decision.answer.in_((Answer.SKIP, Answer.ESCALATE)),
+        ~select(undo.id).where(undo.undoes == Decision.id).exists(),
     )
-    query = matching(session, account_id, reviewer.role, wanted).where(~skipped.exists(), Case.id.not_in(skip))
+    query = matching(session, account_id, reviewer.role, wanted).where(~passed_on.exists(), Case.id.not_in(skip))
     return ordered(query, keys_of(sort, wanted)).limit(1)
 
 

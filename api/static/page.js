@@ -87,6 +87,9 @@ localTimes(document);
 const live = document.querySelector("[data-live]");
 if (live && live.dataset.live) follow(live);
 for (const button of document.querySelectorAll("[data-copy]")) copies(button);
+for (const fields of document.querySelectorAll("[data-chooses]")) { // whoever types figures means them
+  fields.addEventListener("input", () => { document.getElementById(fields.dataset.chooses).checked = true; });
+}
 for (const select of document.querySelectorAll("select[data-submits]")) {
   select.addEventListener("change", () => select.form.requestSubmit());
 }

@@ -96,8 +96,9 @@ function list(help) {
 let sent = false;
 function once() {
   addEventListener("submit", (event) => {
-    if (sent && event.target.method === "post") event.preventDefault();
-    sent ||= event.target.method === "post";
+    if (event.target.method !== "post" || event.submitter?.formMethod === "dialog") return; // nothing is sent
+    if (sent) event.preventDefault();
+    sent = true;
   });
   addEventListener("pageshow", () => { sent = false; });
 }

@@ -244,7 +244,7 @@ const zone = {
     this.busy(false);
     if (url && spared.length === 0) location.assign(url);
     else if (url) this.explain(`${photos(sending.arrived)} sent, ${number(spared.length)} left out`, spared, [["Show the job", url]]);
-    else if (!stopped) this.offer(sending, failed, spared, why);
+    else this.offer(sending, stopped ? [] : failed, spared, why, stopped);
   },
 
   submit(sending) {
@@ -253,7 +253,7 @@ const zone = {
   },
 
   // Nothing is lost: what has arrived is kept, and the rest can be sent again.
-  offer(sending, failed, spared, why) {
+  offer(sending, failed, spared, why, stopped) {
     const again = () => {
       this.problems.hidden = true;
       this.run(sending, spared);
@@ -263,9 +263,11 @@ const zone = {
       again();
     };
     const ways = [];
-    if (why || failed.some(({ passing }) => passing)) ways.push(["Try again", again]);
+    if (stopped) ways.push(["Go on", again]);
+    else if (why || failed.some(({ passing }) => passing)) ways.push(["Try again", again]);
     if (failed.length > 0 && sending.arrived > 0) ways.push([`Scan the other ${number(sending.arrived)}`, without]);
-    const title = failed.length > 0 ? `${photos(failed.length)} could not be sent` : "No job was made yet";
+    let title = failed.length > 0 ? `${photos(failed.length)} could not be sent` : "No job was made yet";
+    if (stopped) title = `Stopped: ${number(sending.arrived)} of ${photos(sending.photos.length)} sent`;
     this.explain(title, [...failed, ...spared], ways, why);
   },
 

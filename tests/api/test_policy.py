@@ -100,6 +100,7 @@ def test_rules_are_kept_as_they_are_typed_and_an_empty_one_is_dropped(house: Hou
         ({"note": "y" * 501}, "shorten it"),
         ({"rule-0-suspect": "50", "rule-0-fake": "60"}, "Rule 1: a rule says for which sources"),
         ({"rule-1-below": "50", "rule-1-suspect": "70", "rule-1-fake": "60"}, "Rule 1: "),
+        ({"rule-0-origin": "s3"}, "Rule 1: “Suspect from” must be a number"),
     ],
 )
 def test_a_draft_that_makes_no_sense_says_why_and_is_shown_again(
@@ -198,7 +199,9 @@ def test_a_sample_that_gives_no_threshold_says_why(
     assert "Put it into the draft" not in page.text
 
 
-@pytest.mark.parametrize("query", ["target=0", "target=nan", "target=x", "job=x", "verdict=clear", "other=%00"])
+@pytest.mark.parametrize(
+    "query", ["target=0", "target=1e-320", "target=nan", "target=x", "job=x", "verdict=clear", "other=%00"]
+)
 def test_a_search_that_makes_no_sense_is_refused_on_the_page(admin: FlaskClient, query: str) -> None:
     answer = admin.get(f"/policy/fit?{query}")
     assert answer.status_code == 422

@@ -74,6 +74,14 @@ def test_a_threshold_is_found_from_clean_photos_and_goes_into_the_draft(browser:
     assert complaints == []
 
 
+def test_figures_that_are_typed_are_the_ones_that_count(browser: Browser, site: Site) -> None:
+    page = open_page(browser, site)
+    page.goto(f"{site.url}/policy")
+    page.get_by_label("The model's own").check()
+    page.get_by_role("spinbutton", name="Suspect from").first.fill("40")
+    expect(page.get_by_label("These")).to_be_checked()
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_policy_fits_a_phone_by_day_and_by_night(browser: Browser, site: Site, dark: bool) -> None:
     job_id = scan(site.house, 0.45, 0.75, 0.1)

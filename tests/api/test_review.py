@@ -81,7 +81,7 @@ def test_the_last_decision_leads_back_to_an_empty_queue(robin: Desk) -> None:
     for _ in range(4):
         case_id = case_of(answer)
         answer = robin.decide(case_id, Answer.OVERTURN, token=robin.token(case_id))
-    assert answer.headers["Location"] == f"/review?done={case_id}"
+    assert answer.headers["Location"] == f"/review?done={case_id}&end=1"
     page = robin.get(answer.headers["Location"])
     assert "All reviewed" in page
     assert f"/review/cases/{case_id}/undo" in page
@@ -119,6 +119,20 @@ def test_skipping_leads_on_and_not_back(robin: Desk) -> None:
         seen.append(case_of(robin.decide(seen[-1], Answer.SKIP, token=robin.token(seen[-1]))))
     assert len(set(seen)) == 4
     assert robin.decide(seen[-1], Answer.SKIP).headers["Location"].startswith("/review?")
+
+
+def test_who_starts_where_nothing_is_left_for_them_is_told(robin: Desk, kim: Desk) -> None:
+    seen = [robin.next()]
+    while len(seen) < 4:
+        seen.append(case_of(robin.decide(seen[-1], Answer.SKIP)))
+    robin.decide(seen[-1], Answer.SKIP)
+    told = "Nothing here is left for you"
+    assert told not in robin.get()
+    there = robin.post("/review/next?sort=age").headers["Location"]
+    assert told in robin.get(there)
+    kim.post("/review/bulk", answer="uphold", case_id=seen)
+    assert told not in robin.get(there)
+    assert "All reviewed" in robin.get("/review")
 
 
 def test_many_cases_are_decided_together_and_what_others_have_is_passed_over(robin: Desk, kim: Desk) -> None:

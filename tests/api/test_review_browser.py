@@ -153,6 +153,24 @@ def test_two_browsers_race_for_one_case_and_one_of_them_gets_it(site: Site, ente
     assert answers(site)["0.jpg"] == Answer.OVERTURN
 
 
+def test_enter_in_a_field_answers_nothing(site: Site, enter: Enter) -> None:
+    page = enter("robin")
+    page.keyboard.press("j")
+    for field in (page.get_by_role("checkbox", name="Choose 0.jpg"), page.get_by_label("Note")):
+        field.press("Space")
+        field.press("Enter")
+        expect(page.get_by_text("1 case chosen")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("s")
+    on_case(page, "0.jpg")
+    other = page.get_by_role("radio", name="Other")
+    other.check()
+    other.press("Enter")
+    page.keyboard.press("q")
+    expect(page.get_by_text("8 to review")).to_be_visible()
+    assert not any(answers(site).values())
+
+
 def test_a_second_press_answers_no_second_case(site: Site, enter: Enter) -> None:
     page = enter("robin")
     page.keyboard.press("s")

@@ -6,7 +6,7 @@ from html import unescape
 
 import pytest
 
-from shield import audit, cases, retention
+from shield import audit, cases, decisions, retention
 from shield.states import Answer
 from tests.api.conftest import House, face
 from tests.api.desk import NOTE, Desk, note_in, open_four, row
@@ -72,7 +72,17 @@ def test_a_case_that_was_deleted_gives_the_note_back(robin: Desk) -> None:
         answer = robin.post(f"/review/cases/{case_id}/{action}", token=token, answer="uphold", note=NOTE)
         assert answer.status_code == 404
         assert note_in(answer.text) == NOTE
+        assert 'href="/review">Back to the queue' in answer.text
     assert robin.client.get(f"/review/cases/{case_id}").status_code == 404
+
+
+def test_a_note_is_as_long_as_its_field_lets_it_be_lines_and_all(robin: Desk) -> None:
+    case_id = robin.next()
+    sent = ("x" * 99 + "\r\n") * 40  # as browsers send the 4,000 characters that they counted
+    assert robin.decide(case_id, Answer.UPHOLD, token=robin.token(case_id), note=sent).status_code == 303
+    with robin.house.database.read() as session:
+        [made] = decisions.history(session, robin.house.account_id, case_id)
+    assert made.note == sent.replace("\r\n", "\n")
 
 
 @pytest.mark.parametrize(("form_token", "status"), [("stale", 403), (None, 401)])

@@ -161,8 +161,12 @@ def test_sending_is_shown_and_stopped(site: Site, page: Page, complaints: list[s
     assert barriers(page) == []
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("Drop photos here")).to_be_visible()
-    expect(page.locator("#problems")).to_be_hidden()
+    expect(page.get_by_role("heading", name="Stopped: 0 of 9 photos sent")).to_be_visible()
+    expect(page.locator("#problems")).to_be_focused()
     assert site.house.get("/v1/jobs").get_json()["data"] == []
+    page.unroute(CONTENT)
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_text("0 of 9 done")).to_be_visible()
     assert complaints == []
 
 

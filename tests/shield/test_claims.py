@@ -162,6 +162,28 @@ def test_what_a_reviewer_skipped_is_the_next_case_of_others_alone(database: Data
         assert claim.case.id == case_id
 
 
+def test_a_skip_that_was_taken_back_keeps_no_case_from_anybody(database: Database, account_id: str) -> None:
+    [case_id] = open_cases(database, account_id, [(FAKE, 0.9)])
+    answer(database, account_id, case_id, SKIP)
+    with database.write() as session:
+        token = decisions.undo(session, account_id, case_id, ANNA, 60).token
+        assert claims.release(session, account_id, case_id, token)
+        claim = claims.claim_next(session, account_id, ANNA, 60)
+        assert claim is not None
+        assert claim.case.id == case_id
+
+
+def test_a_lead_who_escalates_a_case_leaves_it_to_another_one(database: Database, account_id: str) -> None:
+    escalated, after = open_cases(database, account_id, [(FAKE, 0.9), (SUSPECT, 0.6)])
+    answer(database, account_id, escalated, ESCALATE, LEAD)
+    with database.write() as session:
+        mine = claims.claim_next(session, account_id, LEAD, 60)
+        another = claims.claim_next(session, account_id, Reviewer("mod_another", Role.LEAD), 60)
+        assert mine is not None
+        assert another is not None
+        assert (mine.case.id, another.case.id) == (after, escalated)
+
+
 def test_a_case_that_is_nowhere_is_not_found(database: Database, account_id: str) -> None:
     with database.write() as session:
         for ask in (
