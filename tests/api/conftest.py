@@ -33,7 +33,7 @@ from tests.databases import DIALECTS, fresh
 ROOT = Path(__file__).parents[2]
 # The modules whose answers depend on SQL beyond a look-up by id. The others are about HTTP, pages and files, and the
 # ledger below them is tested on both in tests/shield.
-ON_BOTH = ("test_jobs", "test_lifecycle", "test_submit")
+ON_BOTH = ("test_contract", "test_jobs", "test_lifecycle", "test_submit")
 PATIENCE = 30.0  # seconds until a test that waits in vain fails
 WEIGHTS = "a" * 64
 POLICY = Policy("default/test-1", fake=0.8, suspect=0.5)
