@@ -14,6 +14,7 @@ COMMANDS = {
     "swap": ("training.swaps", "put one person's face on another's photo"),
     "search": ("training.search", "try a grid of hyper-parameters under MLRun; the best point feeds train"),
     "train": ("training.train", "fine-tune the classifier, resuming what is unfinished"),
+    "mean": ("training.mean", "take the mean of two trainings' weights, as a checkpoint"),
     "export": ("training.export", "write the shipped weights, ONNX file and card from a checkpoint"),
     "evaluate": ("training.evaluate", "measure the shipped weights on labelled crops"),
     "report": ("training.report", "measure the shipped weights on every kind of fake: table, pictures, bars"),
