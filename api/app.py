@@ -9,6 +9,7 @@ from flask_openapi3.openapi import OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import (
+    assets,
     cases,
     docs,
     entrance,
@@ -30,7 +31,7 @@ from api import (
     webhooks,
 )
 from api.auth import SessionCookies, form_token
-from api.problems import Problem
+from api.problems import LOCKED_DOWN, Problem
 from api.stores import Poker, Pulse, Stores
 from shield import sessions
 from shield.blobs import open_blobs
@@ -42,15 +43,6 @@ from shield.settings import Settings
 
 API_VERSION = "1.0.0"
 FIELD_MEMORY = 256 * 1024  # bytes of one text field, and of the multipart reader's buffer
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self';"
-        " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 def create_app(settings: Settings, queue: Queue | None = None) -> Flask:
@@ -114,6 +106,7 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Flask:
     app.before_request(_count_body)
     app.after_request(_add_headers)
     app.jinja_env.globals["form_token"] = form_token
+    assets.install(app)
     return app
 
 
@@ -133,6 +126,6 @@ def _count_body() -> None:
 def _add_headers(response: Response) -> Response:
     if response.status_code == HTTPStatus.NO_CONTENT:
         response.headers.remove("Content-Type")
-    for name, text in HEADERS.items():
+    for name, text in LOCKED_DOWN.items():
         response.headers.setdefault(name, text)
     return response

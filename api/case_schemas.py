@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from api.schemas import JOB_ID, PAGE_LIMIT, Item
+from api.schemas import JOB_ID, PAGE_LIMIT, Item, Moment
 from shield import decisions, models
 from shield.cases import CaseFilter, Sort
 from shield.items import CLEAN
@@ -155,7 +155,9 @@ class CaseQuery(BaseModel):
     reason: CaseReason | None = None
     level: Level | None = None
     job_id: str | None = Field(None, pattern=JOB_ID)
-    custom_id: Text = Field("", description="A part of it, in letters of either case.")
+    custom_id: Text = Field(
+        "", description="A part of it, in letters of either case; looked for among 10,000 cases of the other filters."
+    )
 
     def narrowed(self) -> CaseFilter:
         """As the queue takes it."""
@@ -168,5 +170,5 @@ class DecisionQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    since: AwareDatetime | None = Field(None, description="Then or later.")
-    until: AwareDatetime | None = Field(None, description="Before then.")
+    since: Moment | None = Field(None, description="Then or later.")
+    until: Moment | None = Field(None, description="Before then.")

@@ -19,7 +19,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.clients import Client, Line, SlowClients
 from api.errors import CODES
-from api.problems import PROBLEM_MEDIA_TYPE, Problem
+from api.problems import LOCKED_DOWN, PROBLEM_MEDIA_TYPE, Problem
 
 HEAD_SECONDS = 10.0  # for a request line and headers
 HEAD_BYTES = 64 * 1024  # then a thread reads on
@@ -183,15 +183,18 @@ class Worker(ThreadWorker):
             conn.timeout = min(conn.timeout or 0.0, deadline)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Answer a request that cannot be parsed with a problem document, as all others are."""
-        if not isinstance(exc, ParseException) or isinstance(exc, ConfigurationProblem):
-            super().handle_error(req, client, addr, exc)
-            return
-        self.log.warning("a request was refused: %s", type(exc).__name__)  # not its text, which may hold a link
+        """Answer a request that cannot be parsed, or that failed outside of the app, with a problem document."""
+        del req, addr  # the path may hold a link, and stands in no log
+        if isinstance(exc, ParseException) and not isinstance(exc, ConfigurationProblem):
+            self.log.warning("a request was refused: %s", type(exc).__name__)
+            answer = refusal(exc)
+        else:
+            self.log.error("a request failed", exc_info=exc)
+            answer = _whole(Problem.of_a_bug())
         try:
-            client.sendall(refusal(exc))
+            client.sendall(answer)
         except OSError as error:
-            self.log.debug("the refusal was not taken: %s", error)
+            self.log.debug("the answer was not taken: %s", error)
 
 
 def refusal(error: ParseException) -> bytes:
@@ -201,10 +204,12 @@ def refusal(error: ParseException) -> bytes:
         status = HTTPStatus.REQUEST_URI_TOO_LONG
     elif isinstance(error, LimitRequestHeaders):
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-    problem = Problem(title=status.phrase, status=status, code=CODES[status], detail=str(error))
+    return _whole(Problem(title=status.phrase, status=status, code=CODES[status], detail=str(error)))
+
+
+def _whole(problem: Problem) -> bytes:
+    """An answer that does not come from the app, locked down as those that do."""
     content = problem.model_dump_json(exclude_none=True).encode()
-    head = (
-        f"HTTP/1.1 {status} {status.phrase}\r\nConnection: close\r\nContent-Type: {PROBLEM_MEDIA_TYPE}\r\n"
-        f"Content-Length: {len(content)}{HEAD_END.decode()}"
-    )
-    return head.encode() + content
+    headers = {"Connection": "close", "Content-Type": PROBLEM_MEDIA_TYPE, "Content-Length": len(content), **LOCKED_DOWN}
+    lines = [f"HTTP/1.1 {problem.status} {problem.title}", *(f"{name}: {text}" for name, text in headers.items())]
+    return "\r\n".join(lines).encode() + HEAD_END + content

@@ -1,5 +1,6 @@
 """/openapi.json and /docs: the API's own description, and a page to browse and try it; nothing comes from elsewhere."""
 
+from copy import deepcopy
 from importlib.resources import files
 from pathlib import Path
 
@@ -25,7 +26,7 @@ POLICY = (
 def document() -> Response:
     """The OpenAPI 3.1 document."""
     assert isinstance(current_app, OpenAPI)  # noqa: S101
-    described = current_app.api_doc
+    described = deepcopy(current_app.api_doc)  # the library makes it once, and keeps it
     for path in described["paths"].values():
         for operation in path.values():
             # The library gives a 422 of its own to every route, also to those that have nothing to refuse.

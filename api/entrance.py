@@ -65,9 +65,7 @@ def link(token: str) -> str:
 def enter(token: str) -> Response:
     """Spend the link and start this browser's session."""
     _check_form()
-    with stores().database.write() as db:
-        opened = accounts.spend_link(db, token)
-    open_session(opened)
+    open_session(accounts.spend_link(stores().database, token, network(*COARSE)))
     return redirect("/", 303)
 
 

@@ -190,8 +190,7 @@ def _detail(error: HTTPException, status: HTTPStatus) -> str:
 
 def _bug(error: Exception) -> Response:
     log.error("%s %s failed", request.method, _route(), exc_info=error)
-    detail = "something went wrong on our side; the log of the API has the details"
-    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, ShieldError.code, detail)
+    return _shown(Problem.of_a_bug())
 
 
 def _route() -> str:
@@ -201,10 +200,13 @@ def _route() -> str:
 
 def _answer(status: HTTPStatus, code: str, detail: str, faults: list[Fault] | None = None) -> Response:
     """A problem document; for a person's browser, a page that says the same."""
-    problem = Problem(title=status.phrase, status=status, code=code, detail=detail, errors=faults)
+    return _shown(Problem(title=status.phrase, status=status, code=code, detail=detail, errors=faults))
+
+
+def _shown(problem: Problem) -> Response:
     if _asked_by_a_person():
-        return Response(render_template("error.html", problem=problem), status, mimetype="text/html")
-    return Response(problem.model_dump_json(exclude_none=True), status, mimetype=PROBLEM_MEDIA_TYPE)
+        return Response(render_template("error.html", problem=problem), problem.status, mimetype="text/html")
+    return Response(problem.model_dump_json(exclude_none=True), problem.status, mimetype=PROBLEM_MEDIA_TYPE)
 
 
 def _asked_by_a_person() -> bool:

@@ -13,12 +13,12 @@ from api.auth import account_id, actor, asking_key, requires
 from api.bodies import check_json
 from api.problems import PROBLEMS, problem
 from api.stores import stores
-from shield import accounts, models
+from shield import accounts, models, names
 from shield.errors import ScopeMissing
-from shield.items import CLEAN
 from shield.states import Scope
 
 KEY_ID = r"^key_[0-9a-f]{27}$"
+NAME = rf"^[^{names.UNSEEN}]*$"
 
 
 class NewKey(BaseModel):
@@ -26,7 +26,9 @@ class NewKey(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, StringConstraints(max_length=200, pattern=CLEAN)] = Field("", description="For people.")
+    name: Annotated[str, StringConstraints(max_length=names.LONGEST, pattern=NAME)] = Field(
+        "", description="For people."
+    )
     scopes: list[Scope] = Field(min_length=1, description="No more than the key has that asks.")
     days: float | None = Field(
         None,

@@ -76,8 +76,13 @@ def once_a_minute(*what: str) -> bool:
 
 def network(v4_bits: int, v6_bits: int) -> str:
     """The network that the request comes from: so many bits of its address."""
+    told = request.remote_addr or ""
+    if told.startswith("["):  # some proxies tell the port too: [2001:db8::1]:4711
+        told = told[1:].partition("]")[0]
+    elif told.count(":") == 1:  # 192.0.2.1:4711
+        told = told.partition(":")[0]
     try:
-        address = ip_address(request.remote_addr or "")
+        address = ip_address(told)
     except ValueError:
         return "unknown"
     if isinstance(address, IPv6Address) and address.ipv4_mapped:

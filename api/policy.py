@@ -15,6 +15,7 @@ from api.shown import ShownItem
 from api.stores import stores
 from api.words import VERDICTS, photos
 from shield import jobs, moderators, operating, past, policies, rejudge, samples
+from shield.errors import DraftChanged
 from shield.policy import Policy, Terms
 from shield.states import JobState, Role
 
@@ -62,10 +63,14 @@ def draft() -> Response | tuple[str, int]:
 @blueprint.get("/preview")
 def preview() -> str:
     """What the draft would change: figures, and examples of each kind of change."""
+    return _preview()
+
+
+def _preview(wrong: str = "") -> str:
     with stores().database.read() as session:
         row = policies.draft(session, account_id())
         if row is None:
-            return render_template("policy_preview.html", draft=None)
+            return render_template("policy_preview.html", draft=None, wrong=wrong)
         terms = policies.terms_of(row)
         seen = rejudge.preview(session, account_id(), terms)
         items = past.whole(session, account_id(), [name for change in seen.changes for name in change.examples])
@@ -78,6 +83,7 @@ def preview() -> str:
     return render_template(
         "policy_preview.html",
         draft=row,
+        wrong=wrong,
         terms=ShownTerms.of(terms, default),
         seen=seen,
         items=shown,
@@ -89,10 +95,13 @@ def preview() -> str:
 
 
 @blueprint.post("/publish")
-def publish() -> Response:
-    """Put the draft that was looked at in force."""
-    with stores().database.write() as session:
-        policies.publish(session, account_id(), request.form.get("draft", ""), actor())
+def publish() -> Response | tuple[str, int]:
+    """Put the draft that was looked at in force; if it is another one by now, show that."""
+    try:
+        with stores().database.write() as session:
+            policies.publish(session, account_id(), request.form.get("draft", ""), actor())
+    except DraftChanged as error:
+        return _preview(str(error)), HTTPStatus.CONFLICT
     return redirect("/policy", 303)
 
 

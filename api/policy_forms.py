@@ -14,6 +14,7 @@ from shield.states import Verdict
 
 SPARE_RULES = 2  # empty ones, to be filled in
 LEAST_TARGET = 0.001  # percent: to show less takes more than 300,000 clean photos
+MOST_PIXELS = 100_000  # of a face: no image is as wide
 FIGURES = ("suspect", "fake", "smallest_face", "review_share")
 
 
@@ -29,7 +30,7 @@ class RuleForm:
     @classmethod
     def of(cls, rule: Rule) -> Self:
         """A rule to be edited."""
-        below = "" if rule.below is None else f"{rule.below:g}"
+        below = "" if rule.below is None else pixels_as_typed(rule.below)
         return cls(as_typed(rule.suspect), as_typed(rule.fake), below, tuple(rule.origins))
 
     @property
@@ -41,7 +42,7 @@ class RuleForm:
         """What it means. Raises ValueError, which names the rule."""
         try:
             suspect, fake = _thresholds(self.suspect, self.fake)
-            below = _figure(self.below, "The size of a face") if self.below else None
+            below = _size(self.below, "The size of a face") if self.below else None
             return Rule(fake=fake, suspect=suspect, origins=tuple(Origin(name) for name in self.origins), below=below)
         except ValueError as error:
             raise ValueError(f"Rule {number}: {error}") from error
@@ -67,7 +68,7 @@ class TermsForm:
             own=terms.fake is not None,
             suspect="" if shown.suspect is None else as_typed(shown.suspect),
             fake="" if shown.fake is None else as_typed(shown.fake),
-            smallest_face=f"{terms.smallest_face:g}",
+            smallest_face=pixels_as_typed(terms.smallest_face),
             review_share=as_typed(terms.review_share),
             note=note,
             rules=tuple(RuleForm.of(rule) for rule in terms.rules),
@@ -107,7 +108,7 @@ class TermsForm:
         return Terms(
             fake=fake,
             suspect=suspect,
-            smallest_face=_figure(self.smallest_face or "0", "The smallest face"),
+            smallest_face=_size(self.smallest_face or "0", "The smallest face"),
             rules=tuple(rule.rule(number) for number, rule in enumerate(self.rules, 1)),
             review_share=_share(self.review_share or "0", "The share for review"),
         )
@@ -153,6 +154,11 @@ def as_typed(share: float) -> str:
     return f"{round(100 * share, 4):.6g}"
 
 
+def pixels_as_typed(pixels: float) -> str:
+    """A length in pixels, to be edited: never in powers of ten, as `g` would have it."""
+    return f"{pixels:.4f}".rstrip("0").rstrip(".")
+
+
 def _thresholds(suspect: str, fake: str) -> tuple[float, float]:
     from_suspect, from_fake = _share(suspect, "Suspect from"), _share(fake, "Fake from")
     if not 0 < from_suspect <= from_fake:
@@ -166,6 +172,14 @@ def _share(typed: str, name: str) -> float:
     if value > 100:  # noqa: PLR2004
         raise ValueError(f"“{name}” is at most 100 %.")
     return round(value / 100, 6)
+
+
+def _size(typed: str, name: str) -> float:
+    """Pixels. Raises ValueError."""
+    value = _figure(typed, name)
+    if value > MOST_PIXELS:
+        raise ValueError(f"“{name}” is at most {MOST_PIXELS:,} px.")
+    return round(value, 4)
 
 
 def _figure(typed: str, name: str) -> float:

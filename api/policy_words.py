@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from api.policy_forms import as_typed
+from api.policy_forms import as_typed, pixels_as_typed
 from api.words import photos
 from shield import policies
 from shield.models import PolicyVersion
@@ -47,7 +47,7 @@ class ShownTerms:
             suspect=None if suspect is None else 100 * suspect,
             fake=None if fake is None else 100 * fake,
             rules=rules,
-            smallest_face=f"{terms.smallest_face:g}",
+            smallest_face=pixels_as_typed(terms.smallest_face),
             review_share=f"{as_typed(terms.review_share)} %" if terms.review_share else "",
             line=" · ".join(parts),
         )
@@ -100,7 +100,7 @@ def percent(share: float) -> str:
 
 
 def _rule_in_words(rule: Rule) -> str:
-    faces = "Faces" if rule.below is None else f"Faces below {rule.below:g} px"
+    faces = "Faces" if rule.below is None else f"Faces below {pixels_as_typed(rule.below)} px"
     where = f", {' or '.join(ORIGINS[origin] for origin in rule.origins)}" if rule.origins else ""
     return f"{faces}{where}: {_limits(rule.suspect, rule.fake)}"
 

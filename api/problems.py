@@ -1,11 +1,24 @@
 """Problem documents (RFC 9457), and how the OpenAPI document speaks of them."""
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, Field, ValidationError
 
+from shield.errors import ShieldError
+
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+
+LOCKED_DOWN = {  # headers of every answer, whoever gives it
+    "Content-Security-Policy": (
+        "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self';"
+        " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 
 
 class Fault(BaseModel):
@@ -24,6 +37,13 @@ class Problem(BaseModel):
     code: str = Field(examples=["invalid_submission"])
     detail: str
     errors: list[Fault] | None = None
+
+    @classmethod
+    def of_a_bug(cls) -> Self:
+        """What is said of a fault of ours: nothing that a stranger could use."""
+        status = HTTPStatus.INTERNAL_SERVER_ERROR
+        detail = "something went wrong on our side; the log of the API has the details"
+        return cls(title=status.phrase, status=status, code=ShieldError.code, detail=detail)
 
 
 def faults_of(error: ValidationError) -> list[Fault]:

@@ -5,7 +5,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import islice
+from itertools import chain, islice
 from threading import BoundedSemaphore, Lock
 from typing import Generic, NamedTuple, TypeVar
 
@@ -103,20 +103,25 @@ def stream(job: models.Job, form: Form[models.Item]) -> Response:
 
 
 def stream_rows(account_id: str, rows: Iterator[Shown], form: Form[Shown]) -> Response:
-    """These rows of an account, a line each; no more of them in memory than `rows` holds. Raises RateLimited."""
+    """These rows of an account, a line each; no more of them in memory than `rows` holds.
+
+    The first are read at once, so that what hinders it is answered as an error. Raises RateLimited, StorageUnavailable.
+    """
     opened = _streams.open(account_id)
 
     def lines() -> Iterator[str]:
+        head = form.head
         with opened:
-            if form.head:
-                yield form.head
             while True:
                 with READERS:
                     some = [form.line(row) for row in islice(rows, LINES)]
-                if not some:
+                if not (some or head):
                     return
-                yield "".join(some)
+                yield head + "".join(some)
+                head = ""
 
-    response = Response(lines(), mimetype=form.mimetype)
-    response.call_on_close(opened.close)  # also where nothing of it was read
+    written = lines()
+    first = next(written, "")
+    response = Response(chain((first,), written), mimetype=form.mimetype)
+    response.call_on_close(opened.close)  # also where nothing more of it was read
     return response

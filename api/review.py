@@ -14,6 +14,7 @@ from api.errors import status_of
 from api.review_forms import Answered, View, case_asked, kinds
 from api.review_words import (
     LARGE,
+    REASON_FITS,
     REASON_KEYS,
     REASON_WORDS,
     SORTS,
@@ -21,6 +22,7 @@ from api.review_words import (
     ShownCase,
     ShownDecision,
     ShownWhy,
+    Standing,
     Viewer,
     in_bulk,
 )
@@ -86,7 +88,7 @@ def _go_to(claim: Claim | None, view: View, **more: str) -> Response:
 @blueprint.get("/cases/<case_id>")
 def case(case_id: str) -> str:
     """A case: the photo, what was measured, and the form to answer it with."""
-    return _case_page(case_id, View.asked(), Answered())
+    return _case_page(case_id, View.asked())
 
 
 @blueprint.post("/cases/<case_id>/claim")
@@ -152,7 +154,7 @@ def _refused(error: ShieldError, case_id: str, view: View, form: Answered | None
     status = status_of(error)
     if isinstance(error, NotFound) or status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise error
-    return _case_page(case_id, view, form or Answered(), str(error)), status
+    return _case_page(case_id, view, form, str(error)), status
 
 
 @blueprint.post("/bulk")
@@ -223,11 +225,12 @@ def _queue_page(view: View, form: Answered | None = None, wrong: str = "", chose
             at_end="end" in request.args,
             chosen=chosen,
             sorts=SORTS,
+            searched=cases.SEARCHED,
             **_everywhere(db, view, viewer),
         )
 
 
-def _case_page(case_id: str, view: View, form: Answered, wrong: str = "") -> str:
+def _case_page(case_id: str, view: View, form: Answered | None = None, wrong: str = "") -> str:
     with stores().database.read() as db:
         row = cases.get(db, account_id(), case_id)
         following = claims.peek_next(db, account_id(), _reviewer(), view.sort, view.wanted, [case_id])
@@ -236,6 +239,8 @@ def _case_page(case_id: str, view: View, form: Answered, wrong: str = "") -> str
         why = explanations.of(db, account_id(), row.item_id)
         actors = [row.claimed_by, row.decided_by, *(found.case.decided_by for found in near)]
         viewer = _viewer(db, [*actors, *(decision.actor for decision in history)])
+        answerable = viewer.standing(row) in (Standing.MINE, Standing.FREE)
+        form = form or (Answered.taken_back(history, viewer.id) if answerable else Answered())
         return render_template(
             "review/case.html",
             case=ShownCase.of(row, viewer, LARGE),
@@ -249,6 +254,7 @@ def _case_page(case_id: str, view: View, form: Answered, wrong: str = "") -> str
             wrong=wrong,
             claim_seconds=_seconds(),
             longest_note=decisions.LONGEST_NOTE,
+            reason_fits=REASON_FITS,
             why_opened=WHY_OPENED[CaseReason(row.reason)],
             **_everywhere(db, view, viewer),
         )
@@ -268,6 +274,7 @@ def _everywhere(db: Session, view: View, viewer: Viewer) -> dict[str, Any]:
         "view": view,
         "viewer": viewer,
         "counts": cases.counts(db, account_id()),
+        "counted": cases.COUNTED,
         "last": _last(db, viewer),
         "blur": chosen.get("blur", True),
         "greyscale": chosen.get("greyscale", True),

@@ -1,5 +1,6 @@
 """What the console's addresses and forms carry."""
 
+from collections.abc import Sequence
 from typing import Annotated, NamedTuple, Self
 from urllib.parse import urlencode
 
@@ -10,6 +11,7 @@ from werkzeug.datastructures import MultiDict
 from api.case_schemas import CasePath
 from api.schemas import JOB_ID
 from shield.cases import CaseFilter, Sort
+from shield.models import Decision
 from shield.states import Answer, CaseReason, CaseState, DecisionReason, Role, Verdict
 
 
@@ -101,3 +103,14 @@ class Answered(BaseModel):
     def sent(cls) -> Self:
         """The one that this request sends. Raises ValidationError."""
         return cls.model_validate(filled(request.form))
+
+    @classmethod
+    def taken_back(cls, history: Sequence[Decision], person: str) -> Self:
+        """What this person answered and has just taken back, to be answered otherwise; else nothing."""
+        last = history[-1] if history else None
+        if last is None or last.undoes is None or last.actor != person:
+            return cls()
+        undone = next(decision for decision in history if decision.id == last.undoes)
+        if undone.actor != person:
+            return cls()
+        return cls(reason=DecisionReason(undone.reason) if undone.reason else None, note=undone.note)

@@ -9,6 +9,7 @@ from api.shown import ShownItem
 from api.words import percent
 from shield.audit import OPERATOR
 from shield.cases import Sort
+from shield.decisions import REASONS
 from shield.models import Case, Decision, ExplainedFace
 from shield.states import Answer, CaseReason, CaseState, DecisionReason, Role
 
@@ -57,6 +58,9 @@ REASON_KEYS = (  # as the form groups them: by the answer that each goes with, a
     ),
     ("Neither", ((DecisionReason.OTHER, "0"), (DecisionReason.UNSURE, "-"))),
 )
+REASON_FITS = {  # the answers that each goes with
+    reason: [answer for answer, reasons in REASONS.items() if reason in reasons] for reason in DecisionReason
+}
 SORTS = {Sort.PRIORITY: "Most urgent", Sort.AGE: "Oldest", Sort.SCORE: "Highest score"}
 WAYS = {  # in which a face is saved again, and scored
     "jpeg_90": "JPEG 90",
@@ -163,7 +167,8 @@ class ShownWhy:
     left: float
     top: float
     side: float
-    range: str  # of the scores, the first one among them
+    lowest: str  # of the scores, the first one among them
+    highest: str
     ways: list[tuple[str, str]]
 
     @classmethod
@@ -171,9 +176,7 @@ class ShownWhy:
         """From its row."""
         scores = [row.score, *(score for _, score in row.stability)]
         ways = [(WAYS.get(way, way), percent(score)) for way, score in row.stability]
-        lowest, highest = percent(min(scores)), percent(max(scores))
-        span = lowest if lowest == highest else f"{lowest.removesuffix(' %')}–{highest}"
-        return cls(row.left, row.top, row.side, span, ways)
+        return cls(row.left, row.top, row.side, percent(min(scores)), percent(max(scores)), ways)
 
 
 def in_bulk(answer: Answer, decided: int, passed_over: int) -> str:

@@ -1,9 +1,9 @@
 """What goes over the wire, as pydantic models: the OpenAPI document is made from them."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from shield import models, retention
@@ -12,12 +12,24 @@ from shield.states import ItemState, JobState, Verdict
 
 PAGE_LIMIT = 100  # most rows on one page
 MOST_POSITION = 2**63 - 1  # that a database keeps
+EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 JOB_ID = r"^job_[0-9a-f]{27}$"
 ITEM_ID = r"^itm_[0-9a-f]{27}_[0-9]{7}$"
 
 ITEM_ERRORS = 'Stable; docs/api.md, "Errors of an item", lists every code, what it means and what to do.'
 
 JobName = Annotated[str, StringConstraints(max_length=200, pattern=CLEAN)]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """The same moment; the first or the last that there is, where UTC has none for it."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return EARLIEST if moment.year == EARLIEST.year else LATEST
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class NewJob(BaseModel):

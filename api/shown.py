@@ -17,12 +17,17 @@ CROWD = 4  # faces; labels of more are drawn smaller in the grid
 
 @dataclass(frozen=True, slots=True)
 class ShownFace:
-    """A face's box and label, in pixels of the upright image; `verdict` is the policy's for this face alone."""
+    """A face's box and label, in pixels of the upright image; `verdict` is the policy's for this face alone.
 
+    `chance` is the score of `score`, in [0, 1].
+    """
+
+    ordinal: int
     left: float
     top: float
     width: float
     height: float
+    chance: float
     score: str
     verdict: str
     label_left: float
@@ -47,6 +52,11 @@ class ShownItem:
     text: float
     faces: list[ShownFace]
 
+    @property
+    def gravest_first(self) -> list[ShownFace]:
+        """Its faces, the highest score first."""
+        return sorted(self.faces, key=lambda face: -face.chance)
+
     @classmethod
     def of(cls, row: Item, larger: float = 1.0, policy: Policy | None = None) -> Self:
         """From a whole row; `larger` is how much larger than in the grid it is shown.
@@ -60,7 +70,7 @@ class ShownItem:
         headline, meaning, reasons = _words(row)
         return cls(
             id=row.id,
-            title=row.custom_id or row.source_url or f"Photo {row.ordinal + 1}",
+            title=(row.custom_id or "").strip() or row.source_url or f"Photo {row.ordinal + 1}",
             level=row.verdict or row.state,
             headline=headline,
             score=percent(row.score) if row.score is not None else "",
@@ -88,10 +98,12 @@ def _shown_face(face: Face, row: Item, text: float, policy: Policy | None) -> Sh
     width, height = (len(score) + 1) * LETTER * text, 1.4 * text
     above = face.top - height
     return ShownFace(
+        ordinal=face.ordinal,
         left=face.left,
         top=face.top,
         width=face.width,
         height=face.height,
+        chance=face.score,
         score=score,
         verdict=_verdict_alone(face, row, policy),
         label_left=min(max(face.left, 0.0), max((row.image_width or 0) - width, 0.0)),

@@ -9,7 +9,7 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.wrappers import Response
 
-from api.auth import account_id, check_form_token, require_session
+from api.auth import account_id, actor, check_form_token, require_session
 from api.problems import faults_of
 from api.stores import stores
 from api.webhook_schemas import DELIVERY_ID, DeliveryPath, NewWebhook, WebhookPath
@@ -80,7 +80,13 @@ def create() -> str | tuple[str, int]:
         wanted = _checked(form)
         with stores().database.write() as session:
             row, secret = endpoints.create(
-                session, account_id(), seal(), wanted.url, wanted.events, description=wanted.description
+                session,
+                account_id(),
+                seal(),
+                wanted.url,
+                wanted.events,
+                description=wanted.description,
+                actor=actor(),
             )
     except (ValidationError, InvalidSubmission) as error:
         return _list(form._replace(wrong=_why(error))), HTTPStatus.UNPROCESSABLE_ENTITY
@@ -107,6 +113,7 @@ def change(webhook_id: str) -> Response | tuple[str, int]:
                 url=wanted.url,
                 events=wanted.events,
                 description=wanted.description,
+                actor=actor(),
             )
     except (ValidationError, InvalidSubmission) as error:
         return _one(webhook_id, form._replace(wrong=_why(error))), HTTPStatus.UNPROCESSABLE_ENTITY
@@ -117,7 +124,7 @@ def change(webhook_id: str) -> Response | tuple[str, int]:
 def rotate(webhook_id: str) -> str:
     """Give it a new secret, and show that, this once."""
     with stores().database.write() as session:
-        secret = endpoints.rotate(session, account_id(), webhook_id, seal())
+        secret = endpoints.rotate(session, account_id(), webhook_id, seal(), actor=actor())
     return _one(webhook_id, secret=secret)
 
 
@@ -133,7 +140,7 @@ def test(webhook_id: str) -> Response:
 def enable(webhook_id: str) -> Response:
     """Send to it again."""
     with stores().database.write() as session:
-        endpoints.enable(session, account_id(), webhook_id)
+        endpoints.enable(session, account_id(), webhook_id, actor())
     return _show(webhook_id)
 
 
@@ -142,7 +149,7 @@ def disable(webhook_id: str) -> Response:
     """Send to it no more."""
     with stores().database.write() as session:
         row = endpoints.get(session, account_id(), webhook_id)
-        endpoints.disable(session, row, DisabledReason.BY_ACCOUNT, "by the account")
+        endpoints.disable(session, row, DisabledReason.BY_ACCOUNT, "by the account", actor())
     return _show(webhook_id)
 
 
@@ -150,7 +157,7 @@ def disable(webhook_id: str) -> Response:
 def delete(webhook_id: str) -> Response:
     """Delete it, and show the others."""
     with stores().database.write() as session:
-        endpoints.delete(session, account_id(), webhook_id)
+        endpoints.delete(session, account_id(), webhook_id, actor())
     return redirect("/webhooks", 303)
 
 
@@ -208,7 +215,8 @@ def _checked(form: Form) -> NewWebhook:
 
 def _why(error: ValidationError | InvalidSubmission) -> str:
     if isinstance(error, InvalidSubmission):
-        return str(error)
+        words = str(error)
+        return f"{words[0].upper()}{words[1:]}."
     return "; ".join(f"{fault.pointer.strip('/')}: {fault.detail}" for fault in faults_of(error))
 
 

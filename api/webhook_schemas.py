@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.schemas import PAGE_LIMIT
+from api.schemas import PAGE_LIMIT, Moment
 from shield import models
 from shield.items import CLEAN, either
 from shield.states import DeliveryState, DisabledReason, EventType, NoticeCode, Trigger
@@ -91,8 +91,8 @@ class Replay(_Body):
     )
 
     event_id: str | None = Field(None, pattern=EVENT_ID)
-    since: AwareDatetime | None = Field(None, description="Events that happened then or later.")
-    until: AwareDatetime | None = Field(None, description="And before then. Absent: up to now.")
+    since: Moment | None = Field(None, description="Events that happened then or later.")
+    until: Moment | None = Field(None, description="And before then. Absent: up to now.")
     after: str | None = Field(
         None, pattern=EVENT_ID, description="Only what came after it: `last_id` of the answer before."
     )

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from api import webhook_schemas as schemas
-from api.auth import account_id, requires
+from api.auth import account_id, actor, requires
 from api.bodies import check_json
 from api.problems import PROBLEMS, problem
 from api.stores import stores
@@ -47,6 +47,7 @@ def create(body: schemas.NewWebhook) -> Response:
             body.events,
             description=body.description,
             secret=body.secret,
+            actor=actor(),
         )
     made = schemas.WebhookMade.with_secret(row, secret)
     return _json(made, HTTPStatus.CREATED, Location=f"/v1/webhooks/{row.id}")
@@ -86,6 +87,7 @@ def change(path: schemas.WebhookPath, body: schemas.WebhookChange) -> Response:
             url=body.url,
             events=body.events,
             description=body.description,
+            actor=actor(),
         )
     )
 
@@ -101,7 +103,7 @@ def delete(path: schemas.WebhookPath) -> Response:
     Nothing is sent to it any more, and its secrets are forgotten.
     """
     with stores().database.write() as session:
-        endpoints.delete(session, account_id(), path.webhook_id)
+        endpoints.delete(session, account_id(), path.webhook_id, actor())
     return Response(status=HTTPStatus.NO_CONTENT)
 
 
@@ -116,7 +118,7 @@ def rotate(path: schemas.WebhookPath, body: schemas.Rotation) -> Response:
     It is shown this once. For 24 hours what is sent is signed with both, the new one and what signed before.
     """
     with stores().database.write() as session:
-        secret = endpoints.rotate(session, account_id(), path.webhook_id, seal(), body.secret)
+        secret = endpoints.rotate(session, account_id(), path.webhook_id, seal(), body.secret, actor())
     return _json(schemas.SecretShown(secret=secret))
 
 
@@ -140,7 +142,7 @@ def enable(path: schemas.WebhookPath) -> Response:
 
     What happened while it was disabled is sent when it is replayed.
     """
-    return _written(lambda session: endpoints.enable(session, account_id(), path.webhook_id))
+    return _written(lambda session: endpoints.enable(session, account_id(), path.webhook_id, actor()))
 
 
 @blueprint.post(
@@ -154,7 +156,7 @@ def disable(path: schemas.WebhookPath) -> Response:
 
     def write(session: Session) -> models.Endpoint:
         row = endpoints.get(session, account_id(), path.webhook_id)
-        endpoints.disable(session, row, DisabledReason.BY_ACCOUNT, "by the account")
+        endpoints.disable(session, row, DisabledReason.BY_ACCOUNT, "by the account", actor())
         return row
 
     return _written(write)

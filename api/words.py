@@ -52,6 +52,7 @@ REASONS = {
     "small_faces_ignored": "Some faces were too small to be judged.",
     "no_face_reaches_suspect": "No face scores high enough to be suspect.",
 }
+FINER = 0.95  # scores from here on are told to a tenth of a percent
 REACHED = re.compile(r"(\d+)_of_(\d+)_faces_reach_(\w+)")
 ERRORS = {
     "empty": "The file is empty.",
@@ -88,11 +89,12 @@ def error_in_words(code: str) -> str:
 
 
 def percent(score: float) -> str:
-    """A score as a percentage; never 0 % or 100 %, which would claim certainty."""
-    rounded = round(100 * score)
-    if rounded <= 0:
-        return "<1 %"
-    return ">99 %" if rounded >= 100 else f"{rounded} %"  # noqa: PLR2004
+    """A score as a percentage, finer where thresholds lie; never 0 % or 100 %, which would claim certainty."""
+    if score < FINER:
+        rounded = round(100 * score)
+        return "<1 %" if rounded <= 0 else f"{rounded} %"
+    tenths = round(1000 * score)
+    return ">99.9 %" if tenths >= 1000 else f"{tenths / 10:.1f} %"  # noqa: PLR2004
 
 
 def photos(count: int) -> str:

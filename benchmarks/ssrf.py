@@ -36,6 +36,7 @@ class Canary:
 
     def __init__(self) -> None:
         self.connections = 0
+        self._counting = threading.Lock()
         first = socket.create_server(("127.0.0.1", 0))
         self.port: int = first.getsockname()[1]
         self._listeners = [first]
@@ -47,15 +48,18 @@ class Canary:
     def _count(self, listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
-                listener.accept()[0].close()
-                self.connections += 1
+                connection = listener.accept()[0]
+                with self._counting:
+                    self.connections += 1
+                connection.close()  # only now: `seen` takes it for a sign that this one is counted
 
     def seen(self) -> int:
         """Connections so far. Asks each listener with one of our own, which comes after all others, and forgets it."""
         for listener in self._listeners:
             with socket.create_connection(listener.getsockname()[:2]) as own:
                 own.recv(1)
-            self.connections -= 1
+            with self._counting:
+                self.connections -= 1
         return self.connections
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from shield import audit, names, sessions
 from shield.audit import Action
-from shield.db import new_id, now
+from shield.db import Database, new_id, now
 from shield.errors import InvalidSubmission, NotFound, ScopeMissing, Unauthorised
 from shield.models import Account, ApiKey, LoginLink
 from shield.states import Scope
@@ -29,6 +29,7 @@ LEAST_DAYS, MOST_DAYS = 0.01, 3650  # until a key expires
 def create_account(session: Session, name: str) -> Account:
     """A new account. Raises InvalidSubmission for a name that is taken, or is none."""
     name = names.check(name, "an account")
+    audit.lock(session)
     if session.scalars(select(Account.id).where(Account.name == name)).first() is not None:
         raise InvalidSubmission(f"there is an account {name!r} already: choose another name", "/name")
     account = Account(id=new_id("acc"), name=name, created_at=now(session))
@@ -152,8 +153,24 @@ def create_link(session: Session, account_id: str) -> str:
     return token
 
 
-def spend_link(session: Session, token: str) -> str:
-    """The token of a new browser session, which a link opens once. Raises Unauthorised for one that opens none."""
+def spend_link(database: Database, token: str, network: str) -> str:
+    """The token of a new browser session, which a link opens once. Raises Unauthorised for one that opens none.
+
+    The audit log notes the network that it comes from, also where a link is spent once more, or too late. A link that
+    there never was waits for no writer: anybody may ask.
+    """
+    opened = None
+    with database.read() as session:
+        known = session.get(LoginLink, _hash(token)) is not None
+    if known:
+        with database.write() as session:
+            opened = _spend_link(session, token, network)
+    if opened is None:
+        raise Unauthorised("this link is spent or expired: make another with `python -m shield link`")
+    return opened
+
+
+def _spend_link(session: Session, token: str, network: str) -> str | None:
     moment = now(session)
     account_id = session.execute(
         update(LoginLink)
@@ -162,9 +179,12 @@ def spend_link(session: Session, token: str) -> str:
         .returning(LoginLink.account_id)
     ).scalar_one_or_none()
     if account_id is None:
-        raise Unauthorised("this link is spent or expired: make another with `python -m shield link`")
+        was = session.get(LoginLink, _hash(token))
+        if was is not None:  # not forgotten meanwhile
+            audit.note(session, Action.LINK_REFUSED, "nobody", was.account_id, network=network)
+        return None
     opened = sessions.start(session, account_id)
-    audit.note(session, Action.LINK_SPENT, sessions.LINK, account_id)
+    audit.note(session, Action.LINK_SPENT, sessions.LINK, account_id, network=network)
     return opened
 
 

@@ -59,7 +59,7 @@ def parse(url: str, *, allow_loopback: bool) -> httpcore.URL:
         if parts.query:
             target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~?[]|{}^`")
     except ValueError as error:
-        raise UrlRefused(f"the URL is malformed: {error}") from error
+        raise _malformed(error) from error
     if parts.scheme not in PORTS:
         raise UrlRefused(f"the URL must begin with http:// or https://, not {parts.scheme or 'nothing'}")
     if "@" in parts.netloc:
@@ -73,6 +73,12 @@ def parse(url: str, *, allow_loopback: bool) -> httpcore.URL:
     elif port is not None and not allow_loopback:
         _check_port(port)
     return httpcore.URL(scheme=parts.scheme, host=host, port=port, target=target)
+
+
+def _malformed(error: ValueError) -> UrlRefused:
+    if isinstance(error, UnicodeError):  # whose words are the codec's
+        return UrlRefused("the host of the URL cannot be a name: its parts have 1 to 63 characters each")
+    return UrlRefused(f"the URL is malformed: {error}")
 
 
 def join(url: str, target: str) -> str:

@@ -127,6 +127,7 @@ def account_id(session: Session, name: str) -> str:
 def first_key(config: Settings) -> str | None:
     """On the first start, the first account and its key; None when there is an account already."""
     with writing(config) as session:
+        audit.lock(session)
         if accounts.first_account(session) is not None:
             return None
         return accounts.create_key(session, accounts.create_account(session, FIRST_ACCOUNT).id)
@@ -135,6 +136,7 @@ def first_key(config: Settings) -> str | None:
 def new_key(config: Settings) -> str:
     """Another key of the first account, which is made if there is none."""
     with writing(config) as session:
+        audit.lock(session)
         account = accounts.first_account(session) or accounts.create_account(session, FIRST_ACCOUNT)
         return accounts.create_key(session, account.id)
 

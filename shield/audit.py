@@ -33,6 +33,7 @@ class Action(StrEnum):
     KEY_REVOKED = "key.revoked"
     LINK_CREATED = "link.created"
     LINK_SPENT = "link.spent"
+    LINK_REFUSED = "link.refused"  # it was spent already, or had expired
     SIGNED_IN = "moderator.signed_in"
     SIGN_IN_REFUSED = "moderator.sign_in_refused"
     SESSION_ENDED = "session.ended"  # left, or ended by the operator
@@ -46,7 +47,12 @@ class Action(StrEnum):
     JOB_DELETED = "job.deleted"
     CASES_DECIDED = "cases.decided"  # in bulk: single ones have rows of their own
     DECISION_UNDONE = "decision.undone"  # somebody else's
+    WEBHOOK_CREATED = "webhook.created"
+    WEBHOOK_CHANGED = "webhook.changed"
+    WEBHOOK_ROTATED = "webhook.rotated"  # its secret
+    WEBHOOK_ENABLED = "webhook.enabled"
     WEBHOOK_DISABLED = "webhook.disabled"
+    WEBHOOK_DELETED = "webhook.deleted"
     POLICY_PUBLISHED = "policy.published"
     POLICY_ROLLED_BACK = "policy.rolled_back"
 
@@ -63,8 +69,7 @@ def note(session: Session, action: Action, actor: str, account_id: str | None, t
 
     One transaction at a time adds entries: it holds a lock until it ends. Call it last.
     """
-    if session.get_bind().dialect.name != "sqlite":  # there, whoever writes is alone already
-        session.execute(text("select pg_advisory_xact_lock(:key)"), {"key": CHAIN_LOCK})
+    lock(session)
     last = session.execute(
         select(AuditEntry.number, AuditEntry.hash).order_by(AuditEntry.number.desc()).limit(1)
     ).one_or_none()
@@ -81,6 +86,16 @@ def note(session: Session, action: Action, actor: str, account_id: str | None, t
     entry.hash = _hash(entry, before)
     session.add(entry)
     session.flush()
+
+
+def lock(session: Session) -> None:
+    """Let nobody else add an entry until this transaction ends.
+
+    `note` asks for it; who looks for a name before making something of that name asks before looking, so that two who
+    do so at once find each other's.
+    """
+    if session.get_bind().dialect.name != "sqlite":  # there, whoever writes is alone already
+        session.execute(text("select pg_advisory_xact_lock(:key)"), {"key": CHAIN_LOCK})
 
 
 def verify(session: Session, contains: str | None = None) -> Verified:

@@ -15,6 +15,7 @@ from shield.outcomes import Row, Scanned
 from shield.states import CaseReason, CaseState, Role, Verdict, sources
 
 COUNTED = 10_000  # cases; of more no more is said than that
+SEARCHED = COUNTED  # cases, the first ones in their order, among which a name is looked for: no index leads to it
 ESCALATED = -1  # the priority of what was escalated
 
 # Written out, not bound: only so can a database see that the indexes of undecided cases serve.
@@ -39,7 +40,7 @@ class CaseFilter:
     """Which cases; what is None narrows nothing.
 
     `state` open: that can be claimed now; claimed: that somebody holds; decided; None: whatever is not decided.
-    `name`: a part of the item's custom_id, in either case.
+    `name`: a part of the item's custom_id, in either case, of SEARCHED cases of the others.
     """
 
     verdict: Verdict | None = None
@@ -118,10 +119,10 @@ def queue(
     A moderator sees those of level moderator, a lead and an admin all. Decided ones come the latest first, whatever the
     sort. Raises InvalidSubmission where `after` is no case.
     """
-    query = ordered(matching(session, account_id, role, wanted), keys_of(sort, wanted))
+    query, keys = matching(session, account_id, role, wanted), keys_of(sort, wanted)
     if after is not None:
-        query = query.where(_behind(session, account_id, after, keys_of(sort, wanted)))
-    return list(session.scalars(query.limit(limit).options(*LOADED)))
+        query = query.where(_behind(session, account_id, after, keys))
+    return list(session.scalars(ordered(query, keys, wanted.name).limit(limit).options(*LOADED)))
 
 
 Keys = tuple[tuple[InstrumentedAttribute[Any], ...], bool]  # columns to sort by, and whether the highest come first
@@ -140,10 +141,16 @@ def keys_of(sort: Sort, wanted: CaseFilter) -> Keys:
             return (Case.score, Case.id), True
 
 
-def ordered(query: Select[Case], keys: Keys) -> Select[Case]:
-    """The query, sorted by these keys."""
+def ordered(query: Select[Case], keys: Keys, name: str) -> Select[Case]:
+    """The cases of a query that hold this name, sorted by these keys; all of them where it is empty."""
     columns, falling = keys
-    return query.order_by(*(column.desc() if falling else column for column in columns))
+    places = [column.desc() if falling else column for column in columns]
+    if not name:
+        return query.order_by(*places)
+    first = query.order_by(*places).limit(SEARCHED).with_only_columns(Case.id, Case.item_id).subquery()
+    named = select(first.c.id).join(Item, Item.id == first.c.item_id)
+    named = named.where(Item.custom_id.icontains(name, autoescape=True))
+    return select(Case).where(Case.id.in_(named)).order_by(*places)
 
 
 def _behind(session: Session, account_id: str, after: str, keys: Keys) -> ColumnElement[bool]:
@@ -156,7 +163,7 @@ def _behind(session: Session, account_id: str, after: str, keys: Keys) -> Column
 
 
 def matching(session: Session, account_id: str, role: Role, wanted: CaseFilter) -> Select[Case]:
-    """The cases that a filter lets through and this role may see."""
+    """The cases that a filter lets through, whatever their names, and this role may see."""
     query = select(Case).where(Case.account_id == account_id, JOB_IS_THERE)
     query = query.where(Case.decided_at.is_not(None) if wanted.state == CaseState.DECIDED else UNDECIDED)
     if wanted.state == CaseState.OPEN:
@@ -172,9 +179,6 @@ def matching(session: Session, account_id: str, role: Role, wanted: CaseFilter) 
         (Case.level, wanted.level),
     ):
         query = query if value is None else query.where(column == value)
-    if wanted.name:
-        custom_id = select(Item.custom_id).where(Item.id == Case.item_id).scalar_subquery()
-        query = query.where(custom_id.icontains(wanted.name, autoescape=True))
     return query
 
 

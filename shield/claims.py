@@ -123,7 +123,7 @@ def _next(
         ~select(undo.id).where(undo.undoes == Decision.id).exists(),
     )
     query = matching(session, account_id, reviewer.role, wanted).where(~passed_on.exists(), Case.id.not_in(skip))
-    return ordered(query, keys_of(sort, wanted)).limit(1)
+    return ordered(query, keys_of(sort, wanted), wanted.name).limit(1)
 
 
 def renew(session: Session, account_id: str, case_id: str, token: str, seconds: float) -> datetime:

@@ -43,7 +43,7 @@ def near_duplicates(session: Session, account_id: str, case: Case, most: int = 1
     near = sorted(sorted(near, reverse=True), key=lambda found: found[0])[:most]  # of equals the newest first
     cases = select(Case).where(Case.id.in_([case_id for _, case_id in near])).options(*LOADED)
     by_id = {row.id: row for row in session.scalars(cases)}
-    return [Near(by_id[case_id], distance) for distance, case_id in near]
+    return [Near(by_id[case_id], distance) for distance, case_id in near if case_id in by_id]  # not purged meanwhile
 
 
 def note(session: Session, account_id: str, case_ids: Sequence[str]) -> None:

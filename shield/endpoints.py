@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -62,6 +63,7 @@ def create(
     *,
     description: str = "",
     secret: str | None = None,
+    actor: str = audit.OPERATOR,
 ) -> tuple[Endpoint, str]:
     """A new endpoint at a URL that was checked, and its secret, whole for the only time.
 
@@ -86,6 +88,7 @@ def create(
     session.add(endpoint)
     session.flush()
     _notice(session, endpoint, NoticeCode.CREATED, f"it is sent to {url}")
+    _note(session, Action.WEBHOOK_CREATED, actor, endpoint, host=_host(url))
     return endpoint, key
 
 
@@ -129,6 +132,7 @@ def change(
     url: str | None = None,
     events: Sequence[EventType] | None = None,
     description: str | None = None,
+    actor: str = audit.OPERATOR,
 ) -> Endpoint:
     """Change what is given. What is already owed goes to the new URL. Raises NotFound."""
     endpoint = get(session, account_id, endpoint_id)
@@ -140,10 +144,18 @@ def change(
         endpoint.description = description
     session.flush()
     _notice(session, endpoint, NoticeCode.CHANGED, f"it is sent {', '.join(endpoint.events)} to {endpoint.url}")
+    _note(session, Action.WEBHOOK_CHANGED, actor, endpoint, host=_host(endpoint.url))
     return endpoint
 
 
-def rotate(session: Session, account_id: str, endpoint_id: str, seal: Seal, secret: str | None = None) -> str:
+def rotate(
+    session: Session,
+    account_id: str,
+    endpoint_id: str,
+    seal: Seal,
+    secret: str | None = None,
+    actor: str = audit.OPERATOR,
+) -> str:
     """A new secret, whole for the only time; what signs by now goes on signing beside it for OVERLAP.
 
     Raises NotFound, WeakSecret.
@@ -160,6 +172,7 @@ def rotate(session: Session, account_id: str, endpoint_id: str, seal: Seal, secr
     session.flush()
     told = f"what signed before signs until {until:%F %T} UTC" if old else "nothing signs beside the new secret"
     _notice(session, endpoint, NoticeCode.ROTATED, told)
+    _note(session, Action.WEBHOOK_ROTATED, actor, endpoint)
     return key
 
 
@@ -180,37 +193,37 @@ def _signing(session: Session, endpoint: Endpoint, seal: Seal) -> list[str]:
     return found
 
 
-def enable(session: Session, account_id: str, endpoint_id: str) -> Endpoint:
+def enable(session: Session, account_id: str, endpoint_id: str, actor: str = audit.OPERATOR) -> Endpoint:
     """Send to it again. Nothing happens where it is enabled. Raises NotFound."""
     endpoint = get(session, account_id, endpoint_id)
     if endpoint.disabled_at is not None:
         endpoint.disabled_at = endpoint.disabled_reason = endpoint.failing_since = None
         session.flush()
         _notice(session, endpoint, NoticeCode.ENABLED, "by the account")
+        _note(session, Action.WEBHOOK_ENABLED, actor, endpoint)
     return endpoint
 
 
-def disable(session: Session, endpoint: Endpoint, reason: DisabledReason, detail: str) -> None:
-    """Send to it no more: what is owed to it is dropped as it comes due. Nothing happens where it is disabled.
-
-    What the house does by itself is also noted in the audit log.
-    """
+def disable(
+    session: Session, endpoint: Endpoint, reason: DisabledReason, detail: str, actor: str = audit.HOUSE
+) -> None:
+    """Send to it no more: what is owed to it is dropped as it comes due. Nothing happens where it is disabled."""
     if endpoint.disabled_at is None:
         endpoint.disabled_at, endpoint.disabled_reason = now(session), reason
         session.flush()
         _notice(session, endpoint, NoticeCode.DISABLED, detail)
-        if reason != DisabledReason.BY_ACCOUNT:
-            audit.note(session, Action.WEBHOOK_DISABLED, audit.HOUSE, endpoint.account_id, endpoint.id, reason=reason)
+        _note(session, Action.WEBHOOK_DISABLED, actor, endpoint, reason=reason)
 
 
-def delete(session: Session, account_id: str, endpoint_id: str) -> None:
+def delete(session: Session, account_id: str, endpoint_id: str, actor: str = audit.OPERATOR) -> None:
     """Hide an endpoint from its account, and forget its secrets. Raises NotFound."""
     endpoint = get(session, account_id, endpoint_id)
-    disable(session, endpoint, DisabledReason.BY_ACCOUNT, "the account deletes it")
+    disable(session, endpoint, DisabledReason.BY_ACCOUNT, "the account deletes it", actor)
     endpoint.deleted_at = now(session)
     endpoint.secret, endpoint.old_secret, endpoint.old_secret_until = b"", None, None
     session.flush()
     _notice(session, endpoint, NoticeCode.DELETED, "by the account")
+    _note(session, Action.WEBHOOK_DELETED, actor, endpoint)
 
 
 def _new_secret() -> str:
@@ -228,6 +241,15 @@ def _checked(secret: str) -> str:
         rule = f"{PREFIX} and the base64 of {least} to {most} random bytes"
         raise WeakSecret(f"a secret is {rule}: leave it out, and a good one is made", "/secret")
     return secret
+
+
+def _note(session: Session, action: Action, actor: str, endpoint: Endpoint, **detail: str) -> None:
+    audit.note(session, action, actor, endpoint.account_id, endpoint.id, **detail)
+
+
+def _host(url: str) -> str:
+    """What of a URL the audit log keeps for good: its path and query may hold a secret."""
+    return urlsplit(url).hostname or ""
 
 
 def _notice(session: Session, endpoint: Endpoint, code: NoticeCode, detail: str) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, selectinload
 from shield import jobs
 from shield.db import now
 from shield.errors import NotFound, NothingToExplain, RateLimited
-from shield.models import ExplainedFace, Explanation, Face, Item
+from shield.models import ExplainedFace, Explanation, Face, Item, Job
 from shield.states import ExplanationState, ItemState, Picture, sources
 
 EXPLAIN = "worker.explain"
@@ -119,7 +119,8 @@ def wanted(session: Session) -> bool:
 def take(session: Session, seconds: float) -> Held | None:
     """Take the explanation that was asked for first, and hold it for so long; None when nobody waits for one.
 
-    One that as many workers as DEATHS have died of fails, as `poison`.
+    One that as many workers as DEATHS have died of fails, as `poison`; one of a deleted job, as `image_gone`: what was
+    deleted is not looked at any more.
     """
     moment = now(session)
     query = (
@@ -130,14 +131,21 @@ def take(session: Session, seconds: float) -> Held | None:
         .with_for_update(skip_locked=True)
     )
     while (found := session.scalars(query).first()) is not None:
-        if found.tries < DEATHS:
+        gone = _is_deleted(session, found.item_id)
+        if found.tries < DEATHS and not gone:
             found.tries += 1
             found.held_until = moment + timedelta(seconds=seconds)
             session.flush()
             return _held(session, found)
-        found.state, found.reason, found.ended_at = ExplanationState.FAILED, "poison", moment
+        found.state, found.reason = ExplanationState.FAILED, "image_gone" if gone else "poison"
+        found.ended_at = moment
         session.flush()
     return None
+
+
+def _is_deleted(session: Session, item_id: str) -> bool:
+    query = select(Job.deleted_at).join(Item, Item.job_id == Job.id).where(Item.id == item_id)
+    return session.scalars(query).one() is not None
 
 
 def give_back(session: Session, held: Held) -> bool:

@@ -30,6 +30,7 @@ turns = threading.BoundedSemaphore(AT_ONCE)
 def create(session: Session, account_id: str, name: str, password_hash: str, role: Role, actor: str) -> Moderator:
     """A new moderator. Raises InvalidSubmission for a name that is taken, or is none."""
     name = names.check(name, "a moderator")
+    audit.lock(session)
     if session.scalars(select(Moderator.id).where(Moderator.name == name)).first() is not None:
         raise InvalidSubmission(f"the name {name!r} is taken: choose another", "/name")
     row = Moderator(
@@ -70,7 +71,7 @@ def sign_in(database: Database, name: str, password: str, network: str) -> str:
     if "\0" in name:
         name = ""  # nobody's: PostgreSQL takes no NUL
     with database.read() as session:
-        row = session.scalars(select(Moderator).where(Moderator.name == name, Moderator.disabled_at.is_(None))).first()
+        row = session.scalars(select(Moderator).where(Moderator.name == name)).first()
     good = _matches(_nobody() if row is None else row.password_hash, password)
     with database.write() as session:
         if row is not None and good and _unchanged(session, row):

@@ -7,8 +7,9 @@ from shield.errors import InvalidSubmission
 
 LONGEST = 200  # characters
 ID = re.compile(r"[a-z]{3}_[0-9a-f]{27}")  # as shield.db.new_id makes them
-# Controls, ends of lines, what makes text read otherwise than it is written, halves of a character.
-REFUSED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Of a class of characters: controls, ends of lines, what makes text read otherwise than it is written.
+UNSEEN = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+REFUSED = re.compile(rf"[{UNSEEN}\ud800-\udfff]")  # and halves of a character
 
 
 def tidy(name: str) -> str:

@@ -166,6 +166,8 @@ def forget_cases(session: Session, limit: int) -> int:
 
 def _delete_cases(session: Session, which: ColumnElement[bool]) -> None:
     cases = select(Case.id).where(which)
+    # Whoever began to decide one before its job was deleted is waited for: their decision goes as well.
+    session.execute(cases.order_by(Case.id).with_for_update())
     for statement in (
         delete(CasePiece).where(CasePiece.case_id.in_(cases)),
         delete(Decision).where(Decision.case_id.in_(cases)),

@@ -3,9 +3,11 @@
 const IDLE_MS = 10 * 60 * 1000; // without a sign of the person, a claim is left to run out
 const MUTE = "shield.single-keys"; // in localStorage: "off" where single keys shall not act
 const WARM = "shield.heat"; // in localStorage: "on" where heat maps lie over the faces
-const LOOK_MS = 700; // between looks whether an explanation is made
-const LOOKS = 90;
+const LOOK_MS = 700; // between the first looks whether an explanation is made; later ones come more slowly
+const SLOWEST_LOOK_MS = 5000;
+const LOOKS = 60; // about four minutes: a worker that died of it is replaced within one
 const DRAFT = "shield.note."; // in sessionStorage, and a case's id: a note that is not sent yet
+const CHOICE = "shield.reason."; // likewise its reason
 
 const review = document.getElementById("review");
 
@@ -56,6 +58,7 @@ function keys() {
   const open = () => {
     list(help);
     help.showModal();
+    help.querySelector("form button").focus();
   };
   document.querySelector("[data-help]").addEventListener("click", open);
 
@@ -130,6 +133,16 @@ function toggle(id, attribute, kept = "") {
   });
 }
 
+// The face that is pointed at in the list, among many in the photo.
+function point(list, frame) {
+  const mark = (event, on) => {
+    const face = event.target.closest("[data-face]")?.dataset.face;
+    if (face) frame.querySelector(`g[data-face="${face}"]`)?.classList.toggle("pointed", on);
+  };
+  list.addEventListener("pointerover", (event) => mark(event, true));
+  list.addEventListener("pointerout", (event) => mark(event, false));
+}
+
 function picture(frame) {
   const image = frame.querySelector("img");
   const gone = () => {
@@ -147,6 +160,19 @@ function draft(form, id) {
   const note = form.querySelector("textarea");
   note.value ||= sessionStorage.getItem(DRAFT + id) ?? "";
   note.addEventListener("input", () => sessionStorage.setItem(DRAFT + id, note.value));
+  const chosen = sessionStorage.getItem(CHOICE + id);
+  const kept = form.querySelector("[name=reason]:checked") ?? form.querySelector(`[name=reason][value="${chosen}"]`);
+  if (kept) kept.checked = true;
+  let restored = document.getElementById("refusal") ? null : kept;
+  form.addEventListener("change", ({ target }) => {
+    if (target.name !== "reason") return;
+    restored = null;
+    sessionStorage.setItem(CHOICE + id, target.value);
+  });
+  // Whoever takes an answer back mostly gives the other one: a reason that came back by itself does not hinder them.
+  form.addEventListener("submit", ({ submitter }) => {
+    if (restored && submitter.name === "answer" && !restored.dataset.fits.split(" ").includes(submitter.value)) restored.checked = false;
+  });
 }
 
 function hold(claim) {
@@ -177,8 +203,9 @@ async function explain(why, form_token) {
     const { state } = await answer.json();
     if (state !== why.dataset.state) await retell(why);
     if (state !== "pending") return;
-    await new Promise((wake) => setTimeout(wake, LOOK_MS));
+    await new Promise((wake) => setTimeout(wake, Math.min(LOOK_MS * 1.1 ** looks, SLOWEST_LOOK_MS)));
   }
+  why.querySelector(".waiting").textContent = "Explaining the scores takes long. Reload the page to look again.";
 }
 
 async function retell(why) {
@@ -206,6 +233,7 @@ function openCase(page) {
   document.getElementById("refusal")?.focus();
   const token = review.querySelector("[name=form_token]").value;
   const why = document.getElementById("why");
+  if (why && stage) point(why, stage);
   if (why && ["none", "pending"].includes(why.dataset.state)) explain(why, token).catch(() => {}); // it says more, that is all
   if (page.dataset.next) addEventListener("load", () => ahead(page.dataset.next, token));
 }
@@ -245,7 +273,9 @@ for (const form of document.querySelectorAll(".veils")) veils(form);
 toggle("show", "data-shown");
 toggle("boxes", "data-boxed");
 toggle("warm", "data-warm", WARM);
-for (const toast of document.querySelectorAll("[data-done]")) sessionStorage.removeItem(DRAFT + toast.dataset.done);
+for (const toast of document.querySelectorAll("[data-done]")) {
+  for (const kept of [DRAFT, CHOICE]) sessionStorage.removeItem(kept + toast.dataset.done);
+}
 for (const select of document.querySelectorAll(".narrow-by select")) {
   select.addEventListener("change", () => select.form.requestSubmit());
 }

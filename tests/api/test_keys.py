@@ -70,6 +70,8 @@ def test_a_key_makes_none_that_outlives_it(house: House) -> None:
         ({"scopes": ["admin"], "days": "30"}, "/days"),
         ({"scopes": ["admin"], "days": True}, "/days"),
         ({"scopes": ["admin"], "name": "x" * 201}, "/name"),
+        ({"scopes": ["admin"], "name": "read\u202enimda"}, "/name"),
+        ({"scopes": ["admin"], "name": "read\x1b[2J"}, "/name"),
         ({"scopes": ["admin"], "owner": "me"}, "/owner"),
     ],
 )
@@ -132,6 +134,8 @@ def test_who_tries_to_sign_in_is_noted_by_the_network_alone(house: House) -> Non
         ("192.0.2.77", "192.0.2.0/24"),
         ("::ffff:192.0.2.77", "192.0.2.0/24"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1::/48"),
+        ("192.0.2.77:4711", "192.0.2.0/24"),  # as some proxies tell it
+        ("[2001:db8:1:2:3:4:5:6]:4711", "2001:db8:1::/48"),
         ("", "unknown"),
     ):
         client.post("/login", data=form, environ_base={"REMOTE_ADDR": address})

@@ -13,6 +13,12 @@ def test_the_document_is_valid_openapi_3_1(house: House) -> None:
     validate(document)
 
 
+def test_the_document_is_the_same_however_often_it_is_asked_for(house: House) -> None:
+    first, second = (house.client.get("/openapi.json") for _ in range(2))
+    assert second.status_code == 200
+    assert second.get_json() == first.get_json()
+
+
 def test_every_route_of_the_api_is_documented_with_its_key_and_its_errors(house: House) -> None:
     paths = house.client.get("/openapi.json").get_json()["paths"]
     documented = {(method.upper(), path) for path, methods in paths.items() for method in methods}

@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import io
 import re
 from collections.abc import Callable
@@ -75,7 +76,7 @@ def test_a_scanned_photo_is_shown_with_its_faces_boxed_and_scored(house: House, 
     assert 'viewBox="0 0 160 120"' in page
     boxes = re.findall(r'class="line" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', page)
     assert [tuple(map(float, box)) for box in boxes] == [(20, 16, 40, 40), (90, 16, 40, 40), (5, 16, 10, 10)]
-    assert re.findall(r'<g class="(\w+)">', page) == [Verdict.FAKE, Verdict.CLEAR, Verdict.INCONCLUSIVE]
+    assert re.findall(r'<g class="(\w+)" data-face', page) == [Verdict.FAKE, Verdict.CLEAR, Verdict.INCONCLUSIVE]
     for words in ("93 %", "20 %", "1 of 2 faces scores high enough to be fake.", "Some faces were too small"):
         assert words in page
     item_id = house.items(path.rpartition("/")[2])[0].id
@@ -270,6 +271,22 @@ def test_no_page_needs_what_the_policy_forbids(house: House, person: FlaskClient
     for page in ("/", path, f"/items/{item_id}", "/session/x", "/docs"):
         text = person.get(page).text
         assert not re.search(r"\sstyle=|\son\w+=|<style|<script(?! src=)", text), page
+
+
+def test_scripts_and_styles_are_kept_for_good_under_an_address_of_their_content(person: FlaskClient) -> None:
+    addresses = re.findall(r'(?:href|src)="(/static/[^"]+)"', person.get("/review").text)
+    assert {address.partition("?")[0] for address in addresses} == {
+        "/static/shield.svg", "/static/page.css", "/static/page.js", "/static/review.css", "/static/review.js",
+    }  # fmt: skip
+    for address in addresses:
+        answer = person.get(address)
+        assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        path, _, version = address.partition("?v=")
+        assert hashlib.sha256(answer.data).hexdigest().startswith(version)
+        # Another release's address is answered, and not kept: here is something else than it names.
+        for other in (path, f"{path}?v=0123456789ab"):
+            assert "immutable" not in person.get(other).headers["Cache-Control"]
+    assert person.get("/static/none.js?v=x").status_code == 404
 
 
 def test_an_error_is_a_page_for_a_browser_and_a_problem_for_a_program(house: House) -> None:

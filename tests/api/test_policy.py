@@ -120,9 +120,23 @@ def test_what_was_changed_since_it_was_looked_at_is_not_published(house: House, 
     for stale in (seen, "", "pol_x\0"):
         answer = send(admin, "/policy/publish", draft=stale)
         assert (answer.status_code, "Look at the draft again" in answer.text) == (409, True)
+        assert "Fake from 99 %" in answer.text  # the draft as it is now, to be looked at and published
+        assert draft_id(answer.text) not in ("", seen)
     assert send(admin, "/policy/discard").status_code == 200
     assert saved(house) is None
     assert "There is no draft" in admin.get("/policy/preview").text
+
+
+def test_a_size_is_written_out_and_larger_than_any_face_is_refused(house: House, admin: FlaskClient) -> None:
+    rule = {"rule-0-suspect": "60", "rule-0-fake": "90"}
+    sizes = {"smallest_face": "24.5", "rule-0-below": "99999.25"}
+    page = send(admin, "/policy/draft", **{**DRAFT, **rule, **sizes}).text
+    assert "Faces below 99999.25 px: suspect from 60 %" in page
+    assert "Faces below 24.5 px are not judged." in page
+    assert 'value="99999.25"' in admin.get("/policy").text
+    for wrong in ({"smallest_face": "100001"}, {**rule, "rule-0-below": "1e9"}):
+        answer = send(admin, "/policy/draft", **{**DRAFT, **wrong})
+        assert (answer.status_code, "is at most 100,000 px." in answer.text) == (422, True)
 
 
 def test_another_accounts_draft_cannot_be_published(house: House, admin: FlaskClient) -> None:

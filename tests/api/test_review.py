@@ -44,6 +44,14 @@ def test_the_queue_lists_the_most_urgent_first_and_is_narrowed(robin: Desk) -> N
     assert robin.client.get("/review?after=cas_x").status_code == 404
 
 
+def test_no_more_cases_are_counted_than_so_many(robin: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COUNTED", "SEARCHED"):
+        monkeypatch.setattr(cases, name, 3)
+    assert "3+ to review" in robin.get()
+    assert "among the first 3 cases" in robin.get("/review?name=x")
+    assert "3+ wait" in robin.get(f"/review/cases/{robin.next()}")
+
+
 def test_the_queue_is_paged(robin: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.review.PAGE", 3)
     page = robin.get("/review?sort=score")
@@ -72,8 +80,19 @@ def test_a_decision_leads_to_the_next_case_of_the_same_view_and_can_be_undone_th
     assert case_of(undone) == first
     page = robin.get(f"/review/cases/{first}")
     assert "Taken back" in page
-    assert "&lt;b&gt;today&lt;/b&gt;" in page
+    assert note_in(page) == NOTE
+    assert re.search(r'value="fraud"[^>]* checked', page)
     assert row(robin.house, first).claimed_by == robin.id
+
+
+def test_what_somebody_else_said_is_not_put_into_the_mouth_of_who_takes_it_back(robin: Desk) -> None:
+    case_id = robin.next()
+    robin.decide(case_id, Answer.UPHOLD, reason="fraud", note=NOTE)
+    lead = Desk(robin.house, "lee", Role.LEAD)
+    assert case_of(lead.post(f"/review/cases/{case_id}/undo")) == case_id
+    page = lead.get(f"/review/cases/{case_id}")
+    assert note_in(page) == ""
+    assert not re.search(r'name="reason"[^>]* checked', page)
 
 
 def test_the_last_decision_leads_back_to_an_empty_queue(robin: Desk) -> None:
@@ -191,8 +210,26 @@ def test_a_case_shows_why_once_it_is_explained(robin: Desk) -> None:
     for address in (f"/items/{item_id}/faces/0/crop", f"/items/{item_id}/faces/0/heatmap"):
         assert address in page
         assert robin.client.get(address).status_code == 200
-    assert "Saved again: 40–90 %" in page
+    assert "Saved again: <span>40 % to 90 %</span>" in page
     assert "<dt>half size</dt><dd>40 %</dd>" in page
+
+
+def test_of_many_faces_those_that_matter_come_first(build: Callable[..., House]) -> None:
+    house = build()
+    house.submit(1)
+    held = house.lease()
+    house.record(held, [house.scanned(held.items[0].id, face(0.1), face(0.9634), face(0.3))])
+    desk = Desk(house, "robin")
+    page = desk.get(f"/review/cases/{desk.next()}")
+    assert re.findall(r"</span>Face (\d) <b", page) == ["2", "3", "1"]
+    assert re.findall(r'text-anchor="middle">([^<]+)<', page) == ["10 %", "30 %", "96.3 %"]
+
+
+def test_a_photo_without_a_name_of_letters_is_called_by_its_number(build: Callable[..., House]) -> None:
+    house = build()
+    house.post("/v1/jobs", json={"items": [{"url": "https://acme.example/1", "custom_id": "  \u3000"}]})
+    house.scan_all(face(0.9))
+    assert shown(Desk(house, "robin").get()) == ["https://acme.example/1"]
 
 
 def test_what_was_decided_of_the_same_picture_is_shown(build: Callable[..., House]) -> None:

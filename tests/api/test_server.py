@@ -15,6 +15,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
+from api.problems import LOCKED_DOWN
 from shield import accounts, jobs
 from shield.jobs import NewItem
 from shield.models import Item
@@ -145,6 +146,8 @@ def test_what_is_no_request_is_refused_as_a_problem(server: Server, request_: by
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert b"Content-Type: application/problem+json" in answer
     assert b'"code":"%s"' % code in answer
+    for name, text in LOCKED_DOWN.items():
+        assert f"\r\n{name}: {text}\r\n".encode() in answer
 
 
 @pytest.mark.parametrize(("name", "setting"), [("SHIELD_REDIS_URL", ""), ("SHIELD_PORT", "many")])

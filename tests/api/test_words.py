@@ -6,7 +6,10 @@ from shield.states import DeliveryState, DisabledReason, EventType
 
 @pytest.mark.parametrize(
     ("score", "text"),
-    [(0.0, "<1 %"), (0.004, "<1 %"), (0.006, "1 %"), (0.5, "50 %"), (0.994, "99 %"), (0.996, ">99 %"), (1.0, ">99 %")],
+    [
+        *((0.0, "<1 %"), (0.004, "<1 %"), (0.006, "1 %"), (0.5, "50 %"), (0.949, "95 %")),
+        *((0.95, "95.0 %"), (0.9923, "99.2 %"), (0.9994, "99.9 %"), (0.9996, ">99.9 %"), (1.0, ">99.9 %")),
+    ],
 )
 def test_a_percentage_never_claims_certainty(score: float, text: str) -> None:
     assert percent(score) == text

@@ -1,9 +1,12 @@
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, text, update
 
-from shield import accounts, sessions
+from shield import accounts, audit, sessions
 from shield.db import Database, now
 from shield.errors import InvalidSubmission, NotFound, ScopeMissing, Unauthorised
 from shield.models import Account, ApiKey, LoginLink
@@ -61,17 +64,30 @@ def test_a_key_is_revoked_by_its_own_account_alone(database: Database, account_i
 def test_a_link_opens_one_session(database: Database, account_id: str) -> None:
     with database.write() as session:
         token = accounts.create_link(session, account_id)
-        assert sessions.current(session, accounts.spend_link(session, token)).account_id == account_id
+    opened = accounts.spend_link(database, token, "192.0.2.0/24")
+    for wrong in (token, "another"):
         with pytest.raises(Unauthorised, match="spent or expired"):
-            accounts.spend_link(session, token)
+            accounts.spend_link(database, wrong, "198.51.100.0/24")
+    with database.read() as session:
+        assert sessions.current(session, opened).account_id == account_id
+        noted = [(entry.action, json.loads(entry.detail)) for entry in audit.newest(session, account_id, 2)]
+    assert noted == [
+        ("link.refused", {"network": "198.51.100.0/24"}),  # of the one link that there was
+        ("link.spent", {"network": "192.0.2.0/24"}),
+    ]
+
+
+def test_a_link_that_there_never_was_waits_for_no_writer(database: Database) -> None:
+    with database.write(), pytest.raises(Unauthorised, match="spent or expired"):
+        accounts.spend_link(database, "another", "unknown")
 
 
 def test_a_link_expires(database: Database, account_id: str) -> None:
     with database.write() as session:
         token = accounts.create_link(session, account_id)
         session.execute(update(LoginLink).values(expires_at=now(session) - timedelta(seconds=1)))
-        with pytest.raises(Unauthorised, match="spent or expired"):
-            accounts.spend_link(session, token)
+    with pytest.raises(Unauthorised, match="spent or expired"):
+        accounts.spend_link(database, token, "unknown")
 
 
 def test_a_key_does_not_outlive_the_one_that_makes_it(database: Database, account_id: str) -> None:
@@ -105,6 +121,23 @@ def test_a_key_does_not_outlive_the_one_that_makes_it(database: Database, accoun
 def test_what_is_no_name_of_an_account_says_why(database: Database, account_id: str, name: str, why: str) -> None:
     with pytest.raises(InvalidSubmission, match=why), database.write() as session:
         accounts.create_account(session, name)
+
+
+def test_a_name_is_taken_once_by_however_many_at_once(database: Database) -> None:
+    together = threading.Barrier(6)
+
+    def make(_: int) -> str:
+        together.wait()
+        try:
+            with database.write() as session:
+                return accounts.create_account(session, "acme").id
+        except InvalidSubmission as error:
+            return str(error)
+
+    with ThreadPoolExecutor(6) as threads:
+        said = sorted(threads.map(make, range(6)))
+    assert said[0].startswith("acc_")
+    assert all("already" in each for each in said[1:])
 
 
 def test_an_id_finds_its_account_even_where_another_is_called_so(database: Database, account_id: str) -> None:

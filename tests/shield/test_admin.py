@@ -98,7 +98,8 @@ def test_sessions_are_listed_and_ended(database: Database, capsys: pytest.Captur
     robin = moderators.sign_in(database, "robin", told.rpartition(" ")[2], "unknown")
     with database.write() as session:
         owner = sessions.current(session, robin).account_id
-        links = [accounts.spend_link(session, accounts.create_link(session, owner)) for _ in range(3)]
+        made = [accounts.create_link(session, owner) for _ in range(3)]
+    links = [accounts.spend_link(database, link, "unknown") for link in made]
     lines = say(capsys, "sessions")
     assert [line.split("  ")[-1] for line in lines] == ["robin", "by a link", "by a link", "by a link"]
     first = lines[1].split()[0]

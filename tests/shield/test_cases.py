@@ -134,6 +134,26 @@ def test_filters_narrow_by_verdict_job_reason_level_state_and_name(database: Dat
     assert found(CaseFilter(state=CaseState.CLAIMED)) == set()
 
 
+def test_a_name_is_looked_for_among_the_first_cases_of_the_others(
+    database: Database, account_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cases, "SEARCHED", 2)
+    ids = open_cases(database, account_id, [(FAKE, 0.95), (FAKE, 0.9), (SUSPECT, 0.6), (SUSPECT, 0.5)])
+
+    def found(name: str, after: str | None = None, verdict: Verdict | None = None) -> list[str]:
+        with database.read() as session:
+            wanted = CaseFilter(verdict, name=name)
+            rows = cases.queue(session, account_id, Role.LEAD, 100, Sort.SCORE, wanted, after)
+            following = claims.peek_next(session, account_id, ANNA, Sort.SCORE, wanted)
+            assert after or following is rows[0] if rows else following is None
+        return [case.id for case in rows]
+
+    assert found("photo") == ids[:2]
+    assert found("photo 1") == [ids[1]]
+    assert found("photo 2") == []
+    assert found("photo 2", verdict=SUSPECT) == found("photo 2", after=ids[1]) == [ids[2]]
+
+
 def test_counts_and_campaigns_say_what_there_is_to_do(database: Database, account_id: str) -> None:
     first = open_cases(database, account_id, [(FAKE, 0.9)] * 3)
     second = open_cases(database, account_id, [(FAKE, 0.9)] * 5)

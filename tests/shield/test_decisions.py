@@ -1,5 +1,7 @@
 """Decisions are added and never changed; what is taken back is open again, in the hands of who took it back."""
 
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -7,7 +9,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
-from shield import audit, cases, decisions, duplicates
+from shield import audit, cases, decisions, duplicates, retention
 from shield.claims import Claim, Reviewer
 from shield.db import Database
 from shield.decisions import Bulk, Ruling
@@ -19,7 +21,7 @@ from shield.errors import (
     ShieldError,
     TooManyDecisions,
 )
-from shield.models import Event
+from shield.models import Case, CasePiece, Decision, Event
 from shield.states import Answer, DecisionReason, EventType, Role
 from tests.shield.post import subscribe
 from tests.shield.reviewing import (
@@ -245,6 +247,50 @@ def test_a_flood_of_decisions_is_held_up_and_nothing_of_it_is_written(database: 
     assert read(database, account_id, ids[3]).state == "open"
     assert len(decide_many(database, account_id, ids[3:6], a_minute=5, reviewer=BEN).decided) == 3
     assert len(decide_many(database, account_id, ids[6:], a_minute=5).decided) == 2
+
+
+def test_a_flood_from_two_tabs_at_once_is_held_up(database: Database, account_id: str) -> None:
+    def ask(chosen: list[str], reviewer: Reviewer) -> Callable[[], int]:
+        def attempt() -> int:
+            try:
+                return len(decide_many(database, account_id, chosen, a_minute=5, reviewer=reviewer).decided)
+            except TooManyDecisions:
+                return 0
+
+        return attempt
+
+    for number in range(5):
+        reviewer = Reviewer(f"mod_{number}", Role.MODERATOR)
+        ids = open_cases(database, account_id, [(FAKE, 0.9)] * 9)
+        done = at_once(*(ask(ids[n : n + 3], reviewer) for n in (0, 3, 6)))
+        assert Counter(done) == {3: 1, 0: 2}
+
+
+def test_who_decides_while_the_job_is_deleted_and_purged_leaves_nothing_behind(
+    database: Database, account_id: str
+) -> None:
+    [case_id] = open_cases(database, account_id, [(FAKE, 0.9)], looks=[LOOKS])
+    job_id = read(database, account_id, case_id).job_id
+    token = hold(database, account_id, case_id)
+    decided = threading.Event()
+
+    def decide() -> None:
+        with database.write() as session:
+            decisions.decide(session, account_id, case_id, token, UPHOLD, ANNA)
+            decided.set()
+            time.sleep(0.3)  # on PostgreSQL the purge runs into it; on SQLite it waits for its turn
+
+    def purge() -> None:
+        decided.wait()
+        with database.write() as session:
+            retention.delete_job(session, account_id, job_id, "operator")
+        with database.write() as session:
+            retention.forget_cases(session, 10)
+
+    at_once(decide, purge)
+    with database.read() as session:
+        for table in (Case, Decision, CasePiece):
+            assert session.scalars(select(table)).all() == []
 
 
 def test_bulk_decisions_that_overlap_decide_each_case_once(database: Database, account_id: str) -> None:

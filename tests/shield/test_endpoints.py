@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from shield import accounts, endpoints
+from shield import accounts, audit, endpoints
 from shield.db import Database, now
 from shield.errors import EndpointDisabled, NotFound, SealBroken, TooManyEndpoints, UnsafeUrl, WeakSecret
 from shield.models import Endpoint
@@ -28,6 +28,31 @@ def notices(database: Database, endpoint: Endpoint) -> list[tuple[str, str]]:
     with database.read() as session:
         rows = endpoints.notices(session, endpoint.account_id, endpoint.id, 100)
     return [(row.code, row.detail) for row in reversed(rows)]
+
+
+def test_who_did_what_to_a_webhook_is_in_the_audit_log_and_no_secret_is(database: Database, account_id: str) -> None:
+    url = "https://hooks.example/path-secret?token=query-secret"
+    with database.write() as session:
+        made, first = endpoints.create(session, account_id, SEAL, url, [], actor="key_1")
+        endpoints.change(session, account_id, made.id, description="mine", actor="mod_1")
+        second = endpoints.rotate(session, account_id, made.id, SEAL, actor="mod_1")
+        endpoints.disable(session, made, DisabledReason.BY_ACCOUNT, "by the account", "mod_1")
+        endpoints.enable(session, account_id, made.id, "mod_1")
+        endpoints.delete(session, account_id, made.id, "key_1")
+    with database.read() as session:
+        entries = [entry for entry in audit.newest(session, account_id, 7) if entry.target == made.id]
+        assert [(entry.action.removeprefix("webhook."), entry.actor) for entry in reversed(entries)] == [
+            ("created", "key_1"),
+            ("changed", "mod_1"),
+            ("rotated", "mod_1"),
+            ("disabled", "mod_1"),
+            ("enabled", "mod_1"),
+            ("disabled", "key_1"),
+            ("deleted", "key_1"),
+        ]
+        told = " ".join(entry.detail for entry in entries)
+    assert "hooks.example" in told
+    assert not any(secret in told for secret in ("path-secret", "query-secret", first, second))
 
 
 def test_a_new_secret_is_random_and_rests_encrypted(database: Database, account_id: str) -> None:
@@ -137,6 +162,13 @@ def test_a_url_that_nothing_will_be_sent_to_is_refused(url: str) -> None:
     with pytest.raises(UnsafeUrl) as caught:
         endpoints.check_url(url, allow_loopback=False)
     assert caught.value.pointer == "/url"
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example", "\u00fc" * 70 + ".example"])
+def test_a_host_that_cannot_be_a_name_is_refused_in_plain_words(host: str) -> None:
+    with pytest.raises(UnsafeUrl) as caught:
+        endpoints.check_url(f"https://{host}/hook", allow_loopback=False)
+    assert str(caught.value) == "the host of the URL cannot be a name: its parts have 1 to 63 characters each"
 
 
 def test_a_public_url_passes_and_in_development_loopback_does() -> None:

@@ -173,6 +173,18 @@ def test_what_is_given_back_is_nobodys_fault(database: Database, account_id: str
         assert take_one(session).tries == 1
 
 
+def test_what_was_deleted_is_not_looked_at_any_more(database: Database, account_id: str) -> None:
+    with database.write() as session:
+        (deleted,), (kept,) = done(session, account_id), done(session, account_id)
+        for item_id in (deleted, kept):
+            explanations.ask(session, account_id, item_id)
+        job_id = session.get_one(Item, deleted).job_id
+        session.execute(update(Job).where(Job.id == job_id).values(deleted_at=now(session)))
+        assert take_one(session).item_id == kept
+        row = session.get_one(Explanation, deleted)
+        assert (row.state, row.reason, row.tries) == (ExplanationState.FAILED, "image_gone", 0)
+
+
 def test_the_faces_with_the_highest_scores_are_explained(database: Database, account_id: str) -> None:
     with database.write() as session:
         (item_id,) = done(session, account_id)

@@ -10,7 +10,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, MetaData, inspect
+from sqlalchemy import Engine, MetaData, inspect, select
 
 from shield.db import Database, open_engine
 from shield.models import Base
@@ -21,7 +21,7 @@ MOMENT = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 OWNED = {"account_id": "acc_1"}
 COUNTS = {"canceled": 0, "fake": 0, "suspect": 0, "no_face": 0, "inconclusive": 0}
 SCANNED = {"weights_sha256": "a" * 64, "policy_version": "p/1", "image_sha256": "c" * 64, "score": 0.1}
-# A row in each table of the first migration, then of the second, the third and the tenth.
+# A row in each table, by the migration that makes it.
 FIRST: dict[str, dict[str, Any]] = {
     "account": {"id": "acc_1", "name": "acme", "created_at": MOMENT},
     "weights": {
@@ -152,6 +152,80 @@ THIRD: dict[str, dict[str, Any]] = {
         "created_at": MOMENT,
     },
 }
+FIFTH: dict[str, dict[str, Any]] = {
+    "moderator": {
+        "id": "mod_1",
+        **OWNED,
+        "name": "robin",
+        "role": "lead",
+        "password_hash": "$argon2id$",
+        "created_at": MOMENT,
+    },
+    "audit_entry": {
+        "number": 1,
+        "at": MOMENT,
+        **OWNED,
+        "actor": "operator",
+        "action": "person.added",
+        "target": "mod_1",
+        "detail": "{}",
+        "hash": "1" * 64,
+    },
+}
+SEVENTH: dict[str, dict[str, Any]] = {
+    "browser_session": {
+        "id": "ses_1",
+        **OWNED,
+        "moderator_id": "mod_1",
+        "token_sha256": "2" * 64,
+        "opened_at": MOMENT,
+        "expires_at": MOMENT,
+    },
+}
+EIGHTH: dict[str, dict[str, Any]] = {
+    "policy_version": {
+        "id": "pol_1",
+        **OWNED,
+        "number": 1,
+        "version": "account/1",
+        "terms": {"review_share": 0.1},
+        "note": "first",
+        "made_by": "mod_1",
+        "made_at": MOMENT,
+        "published_by": "mod_1",
+        "published_at": MOMENT,
+    },
+}
+NINTH: dict[str, dict[str, Any]] = {
+    "review_case": {
+        "id": "cas_1",
+        **OWNED,
+        "item_id": "itm_1",
+        "job_id": "job_1",
+        "state": "decided",
+        "level": "moderator",
+        "reason": "sample",
+        "verdict": "clear",
+        "score": 0.1,
+        "priority": 4000,
+        "image_hash": "0123456789abcdef",
+        "opened_at": MOMENT,
+        "decided_at": MOMENT,
+        "decided_by": "mod_1",
+        "answer": "overturn",
+    },
+    "decision": {
+        "id": "dec_1",
+        **OWNED,
+        "case_id": "cas_1",
+        "answer": "overturn",
+        "reason": "authentic",
+        "note": "seen before",
+        "actor": "mod_1",
+        "decided_at": MOMENT,
+    },
+    "case_piece": {"case_id": "cas_1", "piece": 3, **OWNED},
+}
 TENTH: dict[str, dict[str, Any]] = {
     "explanation": {
         "item_id": "itm_1",
@@ -183,7 +257,20 @@ ADDED: dict[str, dict[str, Any]] = {
     "chunk": {"turn": 0, "ahead": True, "begun": True},
     "outbox": {"turn": 0},
     "account": {"events": 0},
+    "moderator": {"blur": True, "greyscale": True},
 }
+SESSIONS = {"sessions": 3}  # of a moderator, from the fifth migration to the seventh
+MADE = {
+    "0001": FIRST,
+    "0002": SECOND,
+    "0003": THIRD,
+    "0005": FIFTH | {"moderator": FIFTH["moderator"] | SESSIONS},
+    "0007": SEVENTH,
+    "0008": EIGHTH,
+    "0009": NINTH,
+    "0010": TENTH,
+}
+LATER = SECOND | THIRD | FIFTH | SEVENTH | EIGHTH | NINTH | TENTH
 
 
 @pytest.fixture
@@ -243,8 +330,9 @@ def test_rows_survive_every_migration_up_down_and_up_again(
         go(command.upgrade, "head")
         after = read(engine)
         assert after == {name: row | ADDED.get(name, {}) for name, row in before.items()}
-        write(engine, SECOND | THIRD | TENTH)
-        assert read(engine) == after | SECOND | THIRD | TENTH
+        now = {name: row | ADDED.get(name, {}) for name, row in LATER.items()}
+        write(engine, now)
+        assert read(engine) == after | now
         go(command.downgrade, "0001")
         assert read(engine) == before
 
@@ -254,24 +342,61 @@ def test_rows_survive_every_migration_up_down_and_up_again(
     assert set(inspect(engine).get_table_names()) == {"alembic_version", *Base.metadata.tables}
 
 
+def test_rows_of_every_release_survive_what_came_after_it(
+    engine: Engine, go: Callable[[Callable[[Config, str], None], str], None]
+) -> None:
+    for revision, rows in MADE.items():
+        go(command.upgrade, revision)
+        write(engine, rows)
+    go(command.upgrade, "head")
+    found = read(engine)
+    assert found == {name: row | ADDED.get(name, {}) for name, row in (FIRST | LATER).items()}
+    assert found.keys() == Base.metadata.tables.keys()
+
+
 def test_people_stay_when_their_sessions_become_rows_and_going_back_opens_no_session_of_before(
     engine: Engine, go: Callable[[Callable[[Config, str], None], str], None]
 ) -> None:
-    person = {
-        "id": "mod_1",
-        **OWNED,
-        "name": "robin",
-        "role": "lead",
-        "password_hash": "$argon2id$",
-        "created_at": MOMENT,
-    }
+    person = FIFTH["moderator"]
     go(command.upgrade, "0006")
-    write(engine, {"account": FIRST["account"] | {"events": 0}, "moderator": person | {"sessions": 3}})
+    write(engine, {"account": FIRST["account"] | {"events": 0}, "moderator": person | SESSIONS})
     for _ in range(2):
         go(command.upgrade, "0007")
         assert read(engine)["moderator"] == person
         go(command.downgrade, "0006")
         assert read(engine)["moderator"]["sessions"] > 3
+
+
+def test_names_of_before_are_respelt_and_stay_apart(
+    engine: Engine, go: Callable[[Callable[[Config, str], None], str], None]
+) -> None:
+    spelt = {
+        "acc_1": "Rene\u0301e",
+        "acc_2": " Ren\u00e9e",
+        "acc_3": " ",
+        "acc_4": "e\u0301" * 100,
+        "acc_5": "\u00e9" * 100,
+    }
+    go(command.upgrade, "0010")
+    tables = MetaData()
+    tables.reflect(engine)
+    account, moderator = tables.tables["account"], tables.tables["moderator"]
+    person = {"account_id": "acc_1", "role": "lead", "password_hash": "", "blur": True, "greyscale": True}
+    with engine.begin() as connection:
+        rows = [{"id": each, "name": name, "created_at": MOMENT, "events": 0} for each, name in spelt.items()]
+        connection.execute(account.insert(), rows)
+        connection.execute(moderator.insert(), person | {"id": "mod_1", "name": "Zoe\u0308 ", "created_at": MOMENT})
+    go(command.upgrade, "0011")
+    with engine.begin() as connection:
+        names = {row.id: row.name for row in connection.execute(select(account.c.id, account.c.name))}
+        assert connection.scalar(select(moderator.c.name)) == "Zo\u00eb"
+    assert names == {
+        "acc_1": "Ren\u00e9e",
+        "acc_2": "Ren\u00e9e 2",
+        "acc_3": " ",
+        "acc_4": "\u00e9" * 100 + " 2",
+        "acc_5": "\u00e9" * 100,
+    }
 
 
 def test_an_autogenerated_migration_would_be_empty(database: Database) -> None:

@@ -1,6 +1,8 @@
 """Moderators: passwords, roles, and sessions that end."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -76,6 +78,8 @@ def test_sessions_end_with_the_password_and_with_the_person(database: Database, 
     with pytest.raises(Unauthorised):
         sign_in(database, "robin", "another password")
     with database.write() as session:
+        [refused] = audit.newest(session, person.account_id, 1)
+        assert (refused.action, refused.target) == ("moderator.sign_in_refused", person.id)
         moderators.set_disabled(session, moderators.find(session, person.account_id, "robin"), False, audit.OPERATOR)
         for token in (first, second):
             with pytest.raises(Unauthorised):
@@ -142,6 +146,23 @@ def test_a_person_signs_in_however_the_keyboard_writes_the_name(database: Databa
             moderators.create(session, account_id, "Ren\u00e9e", hashed, Role.LEAD, audit.OPERATOR)
     for name in ("Rene\u0301e", "Ren\u00e9e", " Ren\u00e9e"):
         assert sign_in(database, name, PASSWORD).actor == made.id
+
+
+def test_a_name_is_taken_once_by_however_many_at_once(database: Database, account_id: str) -> None:
+    together = threading.Barrier(6)
+
+    def make(_: int) -> str:
+        together.wait()
+        try:
+            with database.write() as session:
+                return moderators.create(session, account_id, "robin", "", Role.LEAD, audit.OPERATOR).id
+        except InvalidSubmission as error:
+            return str(error)
+
+    with ThreadPoolExecutor(6) as threads:
+        said = sorted(threads.map(make, range(6)))
+    assert said[0].startswith("mod_")
+    assert all("taken" in each for each in said[1:])
 
 
 def test_names_are_taken_once_and_passwords_are_long(database: Database, person: Moderator) -> None:

@@ -56,6 +56,22 @@ PAGES: dict[str, tuple[Ask, str]] = {  # what is asked, and the index that answe
         lambda session, account, job: dispatch.lease_ahead(session, 60, not_of=["acc_1", "acc_2"]),
         "ix_chunk_state_lane_ahead_turn_id",
     ),
+    "whether anything waits": (
+        lambda session, account, job: dispatch.waits(session, "bulk"),
+        "ix_chunk_state_lane_ahead_turn_id",
+    ),
+    "whether a chunk is ready": (
+        lambda session, account, job: dispatch.ready(session, "bulk", company=True),
+        "ix_chunk_state_lane_ahead_turn_id",
+    ),
+    "whether one is ready to fetch ahead": (
+        lambda session, account, job: dispatch.ready_ahead(session, ["acc_1", "acc_2"]),
+        "ix_chunk_state_lane_ahead_turn_id",
+    ),
+    "what will be leased next": (
+        lambda session, account, job: dispatch.foreseen(session, "bulk", 64),
+        "ix_item_chunk_id_ordinal",
+    ),
     "the next turn": (
         lambda session, account, job: turns.next_of(session, account, "bulk", ahead=False),
         "ix_chunk_account_id_state_lane_ahead_turn",

@@ -66,8 +66,8 @@ ASKED: dict[str, tuple[Ask, str]] = {  # what is asked, and the index that answe
 TABLES = "review_case|decision|case_piece"
 WHOLE = re.compile(rf"SCAN ({TABLES})\b(?!.* USING )|Seq Scan on ({TABLES})\b")
 SORT = re.compile("TEMP B-TREE|Sort Key")
-# The answers to one case; fifty jobs, of which each was found by the index; what was chosen; candidates.
-SMALL_SORTS = {"what was answered", "campaigns", "a flood", "near-duplicates"}
+# The answers to one case; fifty jobs, of which each was found by the index; what was chosen; candidates; a page.
+SMALL_SORTS = {"what was answered", "campaigns", "a flood", "near-duplicates", "cases of deleted jobs"}
 
 
 @pytest.fixture

@@ -37,12 +37,18 @@ def test_a_session_is_over_once_it_was_left_and_no_other_is(database: Database, 
 
 
 def test_a_session_expires_and_is_forgotten_with_its_link(database: Database, account_id: str) -> None:
+    def opened_by_a_link() -> str:
+        with database.write() as session:
+            link = accounts.create_link(session, account_id)
+        return accounts.spend_link(database, link, "unknown")
+
+    old = opened_by_a_link()
     with database.write() as session:
-        old = accounts.spend_link(session, accounts.create_link(session, account_id))
         past = now(session) - timedelta(seconds=1)
         session.execute(update(BrowserSession).values(expires_at=past))
         session.execute(update(LoginLink).values(expires_at=past))
-        young = accounts.spend_link(session, accounts.create_link(session, account_id))
+    young = opened_by_a_link()
+    with database.write() as session:
         with pytest.raises(Unauthorised):
             sessions.current(session, old)
         retention.forget_sign_ins(session)

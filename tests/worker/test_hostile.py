@@ -33,12 +33,13 @@ def most_resident(pid: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc, which Linux alone has")
 @pytest.mark.parametrize("dialect", ["sqlite"])
 def test_a_worker_answers_every_hostile_file_and_neither_dies_nor_leaves_a_decoder_behind(
     data_folder: Path, house: House, server: RedisServer, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conftest, "PATIENCE", 240.0)
+    monkeypatch.setattr(conftest, "PATIENCE", 800.0)
     server.start()
     job = house.submit(*read_hostile(data_folder).values(), chunk_items=32)
     worker = workers.start("worker", "scan", SHIELD_BATCH_IMAGES="32", SHIELD_LEASE_SECONDS="60")

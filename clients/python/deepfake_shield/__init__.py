@@ -7,6 +7,7 @@ with Shield("http://127.0.0.1:8000", key) as shield:
         print(result.custom_id, result.verdict, result.score)
 """
 
+from deepfake_shield.cases import Case, Decision, Ruling
 from deepfake_shield.client import Shield
 from deepfake_shield.errors import (
     AnswerLost,
@@ -37,7 +38,9 @@ __all__ = [
     "Box",
     "Busy",
     "CannotListen",
+    "Case",
     "Counts",
+    "Decision",
     "Face",
     "InvalidRequest",
     "Job",
@@ -47,6 +50,7 @@ __all__ = [
     "NotVerified",
     "NothingToScan",
     "Result",
+    "Ruling",
     "ServerFailed",
     "ServerUnreachable",
     "Shield",

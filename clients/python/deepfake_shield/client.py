@@ -1,15 +1,17 @@
-"""The client: submit images, wait, read results."""
+"""The client: submit images, wait, read results; look at cases, and decide them."""
 
 import json
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
 
+from deepfake_shield.cases import Case, Decision, Ruling
 from deepfake_shield.connection import Connection, OnRepeat
 from deepfake_shield.errors import MixedSources, NotConfigured, WaitTimedOut
 from deepfake_shield.results import Counts, Job, Result
@@ -118,11 +120,47 @@ class Shield:
 
     def results(self, job_id: str) -> Iterator[Result]:
         """Terminal items of a job in the order of submission, read as a stream; usable while the job runs."""
-        path = f"{_path(job_id)}/results"
-        with self._connection.send(lambda: self._connection.request("GET", path)) as response:
-            for line in response.iter_lines():
-                if line:
-                    yield Result.from_json(json.loads(line))
+        return map(Result.from_json, self._lines(f"{_path(job_id)}/results"))
+
+    def cases(
+        self,
+        *,
+        state: str | None = None,
+        verdict: str | None = None,
+        reason: str | None = None,
+        level: str | None = None,
+        job_id: str | None = None,
+        custom_id: str | None = None,
+        sort: str | None = None,
+    ) -> Iterator[Case]:
+        """Cases that await a human, the most urgent first, or those of one kind, read page by page.
+
+        `state`: open, claimed or decided. `sort`: priority, age or score. `custom_id`: a part of it.
+        """
+        wanted = {"state": state, "verdict": verdict, "reason": reason, "level": level, "job_id": job_id}
+        return map(Case.from_json, self._pages("/v1/cases", **wanted, custom_id=custom_id, sort=sort))
+
+    def case(self, case_id: str) -> Case:
+        """A case with its item and all that was answered to it."""
+        return Case.from_json(self._connection.get(f"/v1/cases/{quote(case_id, safe='')}"))
+
+    def decide(self, case_id: str, answer: str, *, reason: str | None = None, note: str = "") -> Decision:
+        """Answer a case that nobody else has claimed: uphold, overturn, escalate or skip.
+
+        Raises InvalidRequest where somebody else has or decided it, its `code` says which; and where an answer was lost
+        and the request is repeated, `already_decided` may be this one's own.
+        """
+        path, body = f"/v1/cases/{quote(case_id, safe='')}/decision", {"answer": answer, "reason": reason, "note": note}
+        return Decision.from_json(self._connection.post(lambda: self._connection.request("POST", path, json=body)))
+
+    def decisions(self, since: datetime | None = None, until: datetime | None = None) -> Iterator[Ruling]:
+        """Decisions that stand, the oldest first, each with its item, read as a stream: for training.
+
+        Made at `since` or later, and before `until`, which must be aware of their zone.
+        """
+        wanted = {"since": since, "until": until}
+        moments = {name: moment.isoformat() for name, moment in wanted.items() if moment is not None}
+        return map(Ruling.from_json, self._lines("/v1/decisions", **moments))
 
     def cancel(self, job_id: str) -> Job:
         """Cancel what no worker holds yet; an ended job stays as it is."""
@@ -169,6 +207,12 @@ class Shield:
             time.sleep(pause)
             pause = min(pause * 1.25, LONGEST_PAUSE)
             jobs = [job if job.ended else self.job(job.id) for job in jobs]
+
+    def _lines(self, path: str, **params: str) -> Iterator[dict[str, Any]]:
+        with self._connection.send(lambda: self._connection.request("GET", path, params=params)) as response:
+            for line in response.iter_lines():
+                if line:
+                    yield json.loads(line)
 
     def _pages(self, path: str, **params: object) -> Iterator[dict[str, Any]]:
         after = None
