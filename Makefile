@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help demo up test lint types imports suite torch-suite train-smoke evaluate chaos bench-queue million ssrf fuzz bench-decode webhook-storm pictures audit lock clean \
-        .venv .venv-dev .venv-training require-python
+        bench .venv .venv-dev .venv-training .venv-baselines require-python
 
 # Any Python 3.11 to 3.13 runs the system; training is for 3.11 alone. Another one: make demo PYTHON=/path/to/python3
 PYTHON := $(shell scripts/find-python 3.11 3.13)
@@ -40,8 +40,8 @@ endif
 imports: .venv-dev
 	$(DEV)/lint-imports
 
-suite: .venv-dev
-	$(DEV)/python -m pytest --ignore=tests/training --ignore-glob='*/test_torch_*.py'
+suite: .venv-dev .venv-training .venv-baselines
+	$(DEV)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --ignore=tests/training --ignore-glob='*/test_torch_*.py'
 
 torch-suite: .venv-training
 ifneq ($(PYTHON311),)
@@ -65,6 +65,13 @@ REPORT :=
 chaos: .venv-dev ## kill, freeze, fill and flush everything while images are scanned, then check every promise
 	@$(DEV)/python -m chaos --images $(IMAGES) --faults $(FAULTS) --seed $(SEED) --database $(DATABASE) \
 	    $(if $(REPORT),--out $(REPORT))
+
+# Levels: make bench LEVELS="model pipeline system growth"; the long job: make bench LEVELS=long BENCH_IMAGES=100000
+LEVELS :=
+BENCH_IMAGES := 100000
+
+bench: .venv-dev .venv-training .venv-baselines ## measure the speed of networks, pipeline and system beside others: table, bars
+	@$(DEV)/python -m benchmarks.bench $(LEVELS) --images $(BENCH_IMAGES) $(if $(REPORT),--out $(REPORT))
 
 bench-queue: .venv-dev ## measure what the queue costs on PostgreSQL and SQLite, beside a task an image: table, bars
 	@$(DEV)/python -m benchmarks.queue --out docs/bench-queue.json
@@ -97,11 +104,12 @@ audit: .venv-dev ## ask whether a locked dependency has a known hole, and write 
 	@echo "bill of materials (CycloneDX): var/sbom.json"
 
 lock: .venv-dev ## resolve pyproject.toml's groups anew into requirements/*.txt, newest releases first
-	@for group in runtime dev training; do \
+	@for group in runtime dev training baselines; do \
 	    case $$group in \
 	        runtime) extra="--no-config" ;; \
 	        dev) extra="--no-config --constraint requirements/runtime.txt" ;; \
 	        training) extra="" ;; \
+	        baselines) extra="--override requirements/baselines-overrides.txt" ;; \
 	    esac; \
 	    echo "locking $$group"; \
 	    $(DEV)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
@@ -109,7 +117,7 @@ lock: .venv-dev ## resolve pyproject.toml's groups anew into requirements/*.txt,
 	done
 
 clean: ## remove environments, caches and everything that running left in var/
-	rm -rf .venv .venv-dev .venv-training .venv*.lock var \
+	rm -rf .venv .venv-dev .venv-training .venv-baselines .venv*.lock var \
 	    .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "Shared environments stay in $${XDG_CACHE_HOME:-$$HOME/.cache}/deepfake-shield; remove that folder to free the space."
@@ -125,7 +133,7 @@ require-python:
 .venv: require-python
 	@$(PYTHON) scripts/install.py .venv requirements/runtime.txt "about a minute, 0.5 GB"
 
-# The other two are links into the user's cache: a fresh clone with the same locks finds them there.
+# The others are links into the user's cache: a fresh clone with the same locks finds them there.
 .venv-dev: require-python
 	@$(PYTHON) scripts/install.py .venv-dev requirements/dev.txt "about a minute, 0.8 GB" --cached
 
@@ -136,4 +144,13 @@ else ifeq ($(CI),true)
 	@echo "Python 3.11 was not found, so the training tests cannot run: a failure in CI." >&2; exit 1
 else
 	@echo "Python 3.11 was not found: the training and torch tests are skipped." >&2
+endif
+
+.venv-baselines:
+ifneq ($(PYTHON311),)
+	@$(PYTHON311) scripts/install.py .venv-baselines requirements/baselines.txt "a minute, 0.4 GB" --cached
+else ifeq ($(CI),true)
+	@echo "Python 3.11 was not found, so the other detectors cannot be measured: a failure in CI." >&2; exit 1
+else
+	@echo "Python 3.11 was not found: the other detectors cannot be measured." >&2
 endif

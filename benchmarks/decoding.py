@@ -11,60 +11,37 @@ import mmap
 import os
 import statistics
 import sys
-import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
-import numpy as np
 from PIL import Image
 
 from pipeline import decode_child
-from pipeline.images import Decoded, DecodeLimits, Decoder, DecoderPool, ImageError, sniff
+from pipeline.decoders import DecoderPool
+from pipeline.images import Decoder
 from pipeline.scan import Scanner, ScannerSettings
 from training.bars import Bar
 
 ROOT = Path(__file__).resolve().parent.parent
-BATCH = 32  # images, as in a worker
 COST = 0.05  # of the throughput
 SIZES = {"0.2 MP": (512, 384), "2 MP": (1920, 1080), "12 MP": (4000, 3000)}
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class Unconfined:
-    """Stands in for DecoderPool: threads of this process decode."""
+class Unconfined(Decoder):
+    """Stands in for a Decoder: this very process decodes, in memory that it does not share."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._threads = ThreadPoolExecutor(size)
-        self._own = threading.local()
-        self._limits = DecodeLimits()
+    def start(self) -> None:
+        """There is nothing to start but the memory."""
+        if self._room is None:
+            self._room = mmap.mmap(-1, 3 * self.limits.max_pixels)
 
-    def decode_all(self, contents: Iterable[bytes]) -> Iterator[Decoded | ImageError]:
-        """See DecoderPool."""
-        ahead: deque[Future[Decoded]] = deque()
-        for content in contents:
-            if len(ahead) >= self._size:
-                yield ahead.popleft().result()
-            ahead.append(self._threads.submit(self.decode, content))
-        while ahead:
-            yield ahead.popleft().result()
-
-    def decode(self, content: bytes) -> Decoded:
-        """See Decoder; for images that are none of anybody's tricks."""
-        if not hasattr(self._own, "room"):
-            self._own.room = mmap.mmap(-1, 3 * self._limits.max_pixels)
-        kind = sniff(content)
-        width, height = decode_child.decode(content, kind, self._limits.max_pixels, self._own.room)
-        pixels = np.frombuffer(self._own.room, np.uint8, 3 * width * height)
-        return Decoded(pixels.reshape(height, width, 3).copy(), kind)
-
-    def close(self) -> None:
-        """See DecoderPool."""
-        self._threads.shutdown()
+    def _ask(self, name: str, least: int, content: bytes) -> tuple[str, int, int, int]:
+        assert self._room is not None  # noqa: S101 - start() has made it
+        return "decoded", *decode_child.decode(content, name, least, self.limits.max_pixels, self._room)
 
 
 class Turn(NamedTuple):
@@ -74,10 +51,9 @@ class Turn(NamedTuple):
     processor: float
 
 
-def children_of(pool: DecoderPool | Unconfined) -> list[int]:
+def children_of(pool: DecoderPool) -> list[int]:
     """The processes that decode."""
-    decoders: Sequence[Decoder] = pool._decoders if isinstance(pool, DecoderPool) else ()  # noqa: SLF001 - measured
-    return [decoder.pid for decoder in decoders if decoder.pid is not None]
+    return [decoder.pid for decoder in pool._decoders if decoder.pid is not None]  # noqa: SLF001 - measured
 
 
 def processor_seconds(children: Iterable[int]) -> float:
@@ -89,14 +65,12 @@ def processor_seconds(children: Iterable[int]) -> float:
     return taken
 
 
-def turn(scanner: Scanner, pool: DecoderPool | Unconfined, photos: Sequence[bytes]) -> Turn:
-    """Scan the photos in batches, decoded by this pool."""
-    scanner._decoders = pool  # type: ignore[assignment]  # noqa: SLF001 - the one thing that differs
+def turn(scanner: Scanner, pool: DecoderPool, photos: Sequence[bytes]) -> Turn:
+    """Scan the photos, decoded by this pool."""
+    scanner._decoders = pool  # noqa: SLF001 - the one thing that differs
     children = children_of(pool)
     processor, began = processor_seconds(children), time.perf_counter()
-    for start in range(0, len(photos), BATCH):
-        scans = scanner.scan(photos[start : start + BATCH])
-        assert not any(scan.error for scan in scans)  # noqa: S101 - a benchmark of failures would mean nothing
+    assert not any(scan.error for scan in scanner.scan(photos))  # noqa: S101 - failures would mean nothing
     return Turn(time.perf_counter() - began, processor_seconds(children) - processor)
 
 
@@ -106,7 +80,8 @@ def scanning(rounds: int, copies: int) -> tuple[float, float]:
     slower, dearer = [], []
     with Scanner(ScannerSettings(view_side=1024)) as scanner:
         confined = scanner._decoders  # noqa: SLF001
-        free = Unconfined(confined._size)  # noqa: SLF001
+        with patch("pipeline.decoders.Decoder", Unconfined):
+            free = DecoderPool(confined.size)
         for number in range(rounds + 1):
             pools = (confined, free) if number % 2 else (free, confined)
             taken = {pool: turn(scanner, pool, photos) for pool in pools}
@@ -125,8 +100,7 @@ def decoding(repeats: int) -> None:
     """Print what one decode takes either way, by size."""
     with Image.open(ROOT / "samples" / "landscape.jpg") as image:
         photo = image.convert("RGB")
-    free = Unconfined(1)
-    with Decoder() as decoder:
+    with Decoder() as decoder, Unconfined() as free:
         for name, size in SIZES.items():
             content = io.BytesIO()
             photo.resize(size).save(content, "JPEG", quality=88)
@@ -138,7 +112,6 @@ def decoding(repeats: int) -> None:
                     taken[way].append(1000 * (time.perf_counter() - began))
             confined, here = (statistics.median(taken[way]) for way in ("confined", "not"))
             print(f"  {name:7} {confined:7.2f} ms confined, {here:7.2f} ms not: {confined / here:.2f} times")
-    free.close()
 
 
 def main() -> int:

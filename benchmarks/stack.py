@@ -50,11 +50,11 @@ class Stack:
 
     def memory(self) -> dict[str, int]:
         """Bytes of each process and of those that it started; what many share is counted once."""
-        return {name: sum(map(_bytes, _family(process.pid))) for name, process in self.processes.items()}
+        return {name: sum(map(memory_bytes, family(process.pid))) for name, process in self.processes.items()}
 
     def cpu_seconds(self) -> dict[str, float]:
         """User and system time of each process so far, and of those that it started."""
-        return {name: sum(map(_cpu, _family(process.pid))) for name, process in self.processes.items()}
+        return {name: sum(map(cpu_seconds, family(process.pid))) for name, process in self.processes.items()}
 
     def transactions(self) -> int:
         """Transactions that the programs have committed so far."""
@@ -65,23 +65,26 @@ class Stack:
         return int(self.redis.info("commandstats").get("cmdstat_lpush", {}).get("calls", 0))
 
 
-def _family(pid: int) -> list[int]:
-    """A process and what it started, and so on."""
+def family(pid: int) -> list[int]:
+    """A process and what its threads started, and so on."""
     with suppress(OSError):
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [pid, *(member for child in children for member in _family(int(child)))]
+        children = [
+            child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()
+        ]
+        return [pid, *(member for child in children for member in family(int(child)))]
     return []
 
 
-def _bytes(pid: int) -> int:
+def memory_bytes(pid: int) -> int:
+    """What a process holds; what several share is divided among them."""
     with suppress(OSError):
         found = re.search(r"^Pss: +(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
         return int(found[1]) * 1024 if found else 0
     return 0
 
 
-def _cpu(pid: int) -> float:
-    """Of the process, and of its children that have ended."""
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far, and of its children that have ended."""
     with suppress(OSError):
         stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return sum(map(int, stat[11:15])) / os.sysconf("SC_CLK_TCK")

@@ -163,7 +163,7 @@ def expected_of(source: str) -> tuple[Outcome, int]:
     """What must become of an image of this source, and how many faces it has."""
     if POISON in source.encode():
         return Outcome("failed", None, None, "poison"), 0
-    scan = StubScanner().scan([source.encode()])[0]
+    (scan,) = StubScanner().scan([source.encode()])
     if scan.error is not None:
         return Outcome("failed", None, None, str(scan.error.code)), 0
     facts = tuple(

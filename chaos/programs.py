@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,23 @@ from shield.settings import settings
 POISON = b"/poison/"  # in the URL of an image that kills whoever scans it
 
 
+GROUP = 8  # images that are scanned together: between two groups others may go
+
+
 class MortalScanner(StubScanner):
     """Takes its time over every image, and dies of a poisonous one."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    def scan(self, images: Sequence[bytes]) -> list[Scan]:
-        """One Scan for each image, in order."""
-        if any(POISON in content for content in images):
-            os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(self._seconds * len(images))
-        return super().scan(images)
+    def scan(self, images: Sequence[bytes]) -> Iterator[Scan]:
+        """One Scan for each image, in order, as each group is done."""
+        for start in range(0, len(images), GROUP):
+            group = images[start : start + GROUP]
+            if any(POISON in content for content in group):
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(self._seconds * len(group))
+            yield from super().scan(group)
 
 
 def scan(steps: Steps) -> int:
@@ -48,7 +53,7 @@ def scan(steps: Steps) -> int:
     steps.up_before(ScanLoop, "start")
     steps.before(Scanning, "_scan", "claimed")
     steps.before(Ahead, "_fetch", "claimed")
-    steps.before(Scanning, "_scan_fetched", "fetched")
+    steps.before(Scanning, "_finish", "fetched")
     steps.before(Scanning, "_record", "scanned")
     steps.after(Scanning, "_record", "committed")
     steps.before(QoS, "append", "popped")

@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_DIR")
     parser.add_argument("--crops", action="store_true", help="the files are face crops already: skip detection")
-    parser.add_argument("--engine", choices=("onnx", "torch"), default="onnx")
+    parser.add_argument("--engine", choices=("onnx", "onnx-int8", "torch"), default="onnx")
     parser.add_argument("--device", default="cuda", help="for the torch engine: cuda, cuda:1, cpu, mps")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the ONNX engine (default: all cores)")
     parser.add_argument("--batch", type=_positive, default=32, metavar="N", help="crops in one forward pass")

@@ -2,7 +2,8 @@
 
 It speaks over the socket that is its standard input, and says nothing there but numbers. First one byte: whether its
 system calls are filtered. Then in goes a REQUEST and the image file; out comes an ANSWER, with upright RGB in memory
-shared with the parent where it is "decoded". Pillow alone touches the bytes here, with one format's plugin at a time.
+shared with the parent where it is "decoded". Pillow alone touches the bytes here, with one format's plugin at a time,
+and simplejpeg those of a JPEG whose header Pillow took.
 """
 
 import copy
@@ -13,8 +14,11 @@ import socket
 import struct
 import sys
 import warnings
-from typing import Final, NoReturn
+from collections.abc import Callable
+from typing import Any, Final, NoReturn, TypeAlias
 
+import numpy as np
+import simplejpeg
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -28,8 +32,10 @@ from PIL import (
 
 from pipeline.confine import confine, grant_processor_time
 
-REQUEST: Final = struct.Struct(">4sI")  # format, bytes of the image file
-ANSWER: Final = struct.Struct(">BII")  # index into OUTCOMES; width and height in pixels
+REQUEST: Final = struct.Struct(">4sII")  # format, `least` (see decode), bytes of the image file
+ANSWER: Final = struct.Struct(
+    ">BIIB"
+)  # index into OUTCOMES; width and height of the image; how many times smaller it is
 OUTCOMES: Final = ("decoded", "truncated", "too_many_pixels", "too_large", "decode_failed")
 
 # Imported ahead, for nothing can be imported once confined. MPO is a JPEG with a second picture behind it, as some
@@ -37,16 +43,20 @@ OUTCOMES: Final = ("decoded", "truncated", "too_many_pixels", "too_large", "deco
 PLUGINS: Final = (BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 HELPERS: Final = (copy, MpoImagePlugin, TiffImagePlugin)
 STRIP_PIXELS: Final = 2**18  # turned into RGB at a time: a megabyte, which stays in the processor's cache
+SHRINKS: Final = (8, 4, 2, 1)  # how many times smaller libjpeg decodes a photo at little cost, most first
+
+Cells: TypeAlias = np.ndarray[Any, np.dtype[np.void]]  # [H, W]: the three bytes of a pixel move as one
 ORIENTATION: Final = 0x0112
-TURNS: Final = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+TURNS: Final[dict[int, Callable[[Cells], Cells]]] = {
+    2: lambda cells: cells[:, ::-1],
+    3: lambda cells: cells[::-1, ::-1],
+    4: lambda cells: cells[::-1],
+    5: lambda cells: cells.T,
+    6: lambda cells: cells.T[:, ::-1],
+    7: lambda cells: cells.T[::-1, ::-1],
+    8: lambda cells: cells.T[::-1],
 }
+SIDEWAYS: Final = range(5, 9)
 
 
 class RefusedError(Exception):
@@ -58,28 +68,39 @@ class RefusedError(Exception):
         self.size = (width, height)
 
 
-def decode(content: bytes | bytearray, name: str, max_pixels: int, room: mmap.mmap) -> tuple[int, int]:
-    """Decode the first frame of an image as upright 8-bit RGB into `room`; its width and height.
+def decode(content: bytes | bytearray, name: str, least: int, max_pixels: int, room: mmap.mmap) -> tuple[int, int, int]:
+    """Decode the first frame of an image as upright 8-bit RGB into `room`: its width, its height, the shrink.
 
-    `name` is the format that the first bytes told; `room` holds `max_pixels`. Transparency lies on white. Raises
-    RefusedError.
+    `name` is the format that the first bytes told; `room` holds `max_pixels`. Transparency lies on white. What lies in
+    `room` is 1, 2, 4 or 8 times smaller than the image, its sides rounded up: a JPEG is decoded as small as leaves the
+    longest side at least `least` pixels, in full where that is 0, and so is every other format. Raises RefusedError.
     """
     try:
         _refuse_size(_webp_size(content) if name == "WEBP" else (0, 0), max_pixels)
         with Image.open(io.BytesIO(content), formats=[name]) as image:
             _refuse_size(image.size, max_pixels)
-            image.load()
-            _refuse_size(image.size, max_pixels)  # a GIF's frame may be larger than its header said
-            turn = TURNS.get(_orientation(image))
-            upright = image if turn is None else image.transpose(turn)
-            _write_rgb(upright, room)
-            return upright.size
+            shrink = _write_jpeg(content, image, least, room) if name == "JPEG" else 0
+            if not shrink:
+                shrink = 1
+                image.load()
+                _refuse_size(image.size, max_pixels)  # a GIF's frame may be larger than its header said
+                _write_rgb(image, room)
+            width, height = image.size
+            orientation = _orientation(image)
+            if orientation in TURNS:
+                _turn(room, *shrunk(width, height, shrink), TURNS[orientation])
+            return (height, width, shrink) if orientation in SIDEWAYS else (width, height, shrink)
     except MemoryError as error:
         raise RefusedError("too_large") from error
     except RefusedError:
         raise
     except Exception as error:
         raise RefusedError("truncated" if _is_cut_short(content, name) else "decode_failed") from error
+
+
+def shrunk(width: int, height: int, shrink: int) -> tuple[int, int]:
+    """Width and height of an image decoded so many times smaller."""
+    return -(-width // shrink), -(-height // shrink)
 
 
 def _refuse_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -106,6 +127,33 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # noqa: BLE001 - broken EXIF of any kind does not spoil the pixels
         return 1
+
+
+def _write_jpeg(content: bytes | bytearray, image: Image.Image, least: int, room: mmap.mmap) -> int:
+    """Fill `room` with a JPEG's pixels, not turned; how many times smaller they are, 0 where that is left to Pillow.
+
+    Pillow keeps four bytes a pixel, of which three are then copied; this decoder writes the three where they belong.
+    It is strict, and for sound files alone: Pillow tells what may be overlooked in the others, and knows CMYK.
+    """
+    if image.mode not in ("RGB", "L"):
+        return 0
+    shrink = next(shrink for shrink in SHRINKS if max(image.size) >= shrink * least > 0 or shrink == 1)
+    width, height = shrunk(*image.size, shrink)
+    place = memoryview(room)[: 3 * width * height]
+    try:
+        pixels = simplejpeg.decode_jpeg(
+            content, "RGB", min_height=height, min_width=width, min_factor=shrink, buffer=place
+        )
+    except ValueError:
+        return 0
+    return shrink if pixels.shape == (height, width, 3) else 0
+
+
+def _turn(room: mmap.mmap, width: int, height: int, turn: Callable[[Cells], Cells]) -> None:
+    """Turn the pixels in `room`, `width` x `height` of them before."""
+    cells = np.frombuffer(room, "V3", width * height)
+    turned = turn(cells.reshape(height, width).copy())
+    cells.reshape(turned.shape)[:] = turned
 
 
 def _write_rgb(image: Image.Image, room: mmap.mmap) -> None:
@@ -143,12 +191,12 @@ def _is_cut_short(content: bytes | bytearray, name: str) -> bool:
             return int.from_bytes(content[2:6], "little") > len(content)
 
 
-def _receive(line: socket.socket) -> tuple[str, bytearray]:
-    """The format and the image file of the next request."""
+def _receive(line: socket.socket) -> tuple[str, int, bytearray]:
+    """The format, `least` and the image file of the next request."""
     head = line.recv(REQUEST.size, socket.MSG_WAITALL)
     if len(head) < REQUEST.size:
         sys.exit(0)  # the parent has gone
-    name, length = REQUEST.unpack(head)
+    name, least, length = REQUEST.unpack(head)
     content = bytearray(length)
     rest = memoryview(content)
     while rest:
@@ -156,7 +204,7 @@ def _receive(line: socket.socket) -> tuple[str, bytearray]:
         if not count:
             sys.exit(0)
         rest = rest[count:]
-    return name.rstrip(b"\0").decode(), content
+    return name.rstrip(b"\0").decode(), least, content
 
 
 def main(parent: int, shared: int, memory_bytes: int, cpu_seconds: int, max_pixels: int) -> NoReturn:
@@ -169,13 +217,13 @@ def main(parent: int, shared: int, memory_bytes: int, cpu_seconds: int, max_pixe
     line = socket.socket(fileno=sys.stdin.fileno())
     line.sendall(bytes([confine(parent, memory_bytes)]))
     while True:
-        name, content = _receive(line)
+        name, least, content = _receive(line)
         grant_processor_time(cpu_seconds)
         try:
-            outcome, size = "decoded", decode(content, name, max_pixels, room)
+            outcome, facts = "decoded", decode(content, name, least, max_pixels, room)
         except RefusedError as error:
-            outcome, size = error.outcome, error.size
-        line.sendall(ANSWER.pack(OUTCOMES.index(outcome), *size))
+            outcome, facts = error.outcome, (*error.size, 1)
+        line.sendall(ANSWER.pack(OUTCOMES.index(outcome), *facts))
 
 
 if __name__ == "__main__":

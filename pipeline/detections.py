@@ -4,6 +4,7 @@ A detection is one row of 17 float32: left, top, right, bottom, x and y of six l
 tip, mouth, right ear, left ear, as the person has them), score in [0, 1]. Coordinates are pixels.
 """
 
+import math
 from functools import lru_cache
 from typing import Final
 
@@ -37,22 +38,23 @@ def _grid(height: int, width: int, stride: int, repeats: int) -> Floats:
     return np.repeat(centres, repeats, axis=0)
 
 
-def decode(boxes: Floats, logits: Floats, centres: Floats, threshold: float) -> Floats:
-    """Detections [K, 17] of one input whose score is at least `threshold`, best first.
+def decode(boxes: Floats, logits: Floats, centres: Floats, threshold: float) -> list[Floats]:
+    """The detections [K, 17] of each input whose score is at least `threshold`, under 1, best first.
 
-    `boxes` [A, 16] and `logits` [A, 1] are one row of the network's outputs, `centres` [A, 2] comes from `anchors`.
+    `boxes` [N, A, 16] and `logits` [N, A, 1] are the network's outputs, `centres` [A, 2] comes from `anchors`.
     """
-    scores = 1.0 / (1.0 + np.exp(-np.clip(logits[:, 0], -LOGIT_LIMIT, LOGIT_LIMIT)))
-    kept = np.flatnonzero(scores >= threshold)
-    kept = kept[np.argsort(-scores[kept], kind="stable")]
-    raw, origin = boxes[kept].reshape(-1, 8, 2), centres[kept]
+    least = math.log(threshold / (1 - threshold)) if threshold > 0 else -math.inf
+    inputs, kept = np.nonzero(logits[..., 0] >= least)
+    scores = 1.0 / (1.0 + np.exp(-np.clip(logits[inputs, kept, 0], -LOGIT_LIMIT, LOGIT_LIMIT)))
+    raw, origin = boxes[inputs, kept].reshape(-1, 8, 2), centres[kept]
     middle, half = raw[:, 0] + origin, raw[:, 1] / 2
-    landmarks = raw[:, 2:] + origin[:, None]
     found = np.empty((len(kept), COLUMNS), np.float32)
     found[:, 0:2], found[:, 2:4] = middle - half, middle + half
-    found[:, 4:SCORE] = landmarks.reshape(-1, 12)
-    found[:, SCORE] = scores[kept]
-    return found[(half > 0).all(axis=1)]
+    found[:, 4:SCORE] = (raw[:, 2:] + origin[:, None]).reshape(-1, SCORE - 4)
+    found[:, SCORE] = scores
+    sound = np.flatnonzero((half > 0).all(axis=1))
+    order = sound[np.lexsort((-found[sound, SCORE], inputs[sound]))]
+    return np.split(found[order], np.searchsorted(inputs[order], np.arange(1, len(boxes))))
 
 
 def overlaps(boxes: Floats, others: Floats) -> Floats:

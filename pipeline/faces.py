@@ -7,14 +7,13 @@ either does alone.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.batching import run_in_batches
-from pipeline.crops import resize, square_crop
+from pipeline.crops import Sizes, square_crop
 from pipeline.detections import SCORE, Floats, anchors, blend_overlapping, decode, drop_parts, overlaps
 from pipeline.engine import Engine
 from pipeline.results import Box
@@ -24,7 +23,6 @@ Pixels = npt.NDArray[np.uint8]
 BACK_STRIDE = 16
 SHORT_STRIDE = 8
 SIDE_MULTIPLE = 32  # the coarse stride of `back`
-BATCH_PIXELS = 8 * 512 * 512  # bounds the memory of one pass: about 0.5 GB of activations
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +62,13 @@ class Letterbox:
         return moved
 
 
-def letterbox(image: Pixels, longest: int) -> Letterbox:
-    """Bring the longest side of an image uint8 [H, W, 3] to `longest` pixels, its shape kept."""
-    height, width = image.shape[:2]
-    factor = longest / max(height, width)
-    new_height, new_width = max(1, round(height * factor)), max(1, round(width * factor))
-    canvas = np.zeros((_whole(new_height), _whole(new_width), 3), np.uint8)
-    canvas[:new_height, :new_width] = resize(image, new_width, new_height)
-    return Letterbox(canvas, (new_width / width, new_height / height))
+def letterbox(image: Sizes, longest: int) -> Letterbox:
+    """An image with its longest side brought to `longest` pixels, its shape kept."""
+    placed = image.at(longest)
+    height, width = placed.shape[:2]
+    canvas = np.zeros((_whole(height), _whole(width), 3), np.uint8)
+    canvas[:height, :width] = placed
+    return Letterbox(canvas, (width / image.image.shape[1], height / image.image.shape[0]))
 
 
 def _whole(side: int) -> int:
@@ -86,12 +83,21 @@ class FaceDetector:
         self._back = back
         self._short = short
 
-    def find(self, images: Sequence[Pixels]) -> list[Floats]:
+    def find(self, images: Iterable[Pixels]) -> list[Floats]:
         """The faces of each image uint8 [H, W, 3] as detections [K, 17] in its pixels, best first.
 
         Boxes are clipped to the image; landmarks may lie outside it. The score is the mean of both looks.
         """
-        proposals = self._propose(images)
+        return self.find_in([Sizes(image, self.sides(max(image.shape[:2]))) for image in images])
+
+    def sides(self, longest: int) -> list[int]:
+        """The longest sides of the copies in which an image is looked at whose own is `longest` pixels."""
+        return [scale for scale, least in self.settings.scales if longest >= least]
+
+    def find_in(self, sized: Sequence[Sizes]) -> list[Floats]:
+        """As `find` does, in images that come with the copies of `sides`."""
+        images = [sizes.image for sizes in sized]
+        proposals = self._propose(sized)
         self._look_again(images, proposals)
         kept = []
         for image, found in zip(images, proposals, strict=True):
@@ -99,26 +105,25 @@ class FaceDetector:
             kept.append(_clip(drop_parts(sure, self.settings.part), image))
         return kept
 
-    def _propose(self, images: Sequence[Pixels]) -> list[Floats]:
+    def work(self, width: int, height: int) -> int:
+        """The pixels that the `back` network has to see of an image of this size."""
+        longest = max(width, height)
+        return sum(side * side * min(width, height) // longest for side in self.sides(longest))
+
+    def _propose(self, images: Sequence[Sizes]) -> list[Floats]:
         """One set of blended detections per image, from all scales."""
         by_shape: dict[tuple[int, ...], list[tuple[int, Letterbox]]] = defaultdict(list)
-        for index, image in enumerate(images):
-            for longest in self._scales(image):
-                box = letterbox(image, longest)
+        for index, sizes in enumerate(images):
+            for longest in self.sides(max(sizes.image.shape[:2])):
+                box = letterbox(sizes, longest)
                 by_shape[box.canvas.shape].append((index, box))
         found: list[list[Floats]] = [[] for _ in images]
         for (height, width, _), group in by_shape.items():
-            batch = max(1, BATCH_PIXELS // (height * width))
-            boxes, logits = run_in_batches(self._back, [box.canvas for _, box in group], batch)
-            centres = anchors(height, width, BACK_STRIDE)
-            for (index, box), row, row_logits in zip(group, boxes, logits, strict=True):
-                seen = decode(row, row_logits, centres, self.settings.propose)
+            boxes, logits = self._back.run(np.stack([box.canvas for _, box in group]))
+            decoded = decode(boxes, logits, anchors(height, width, BACK_STRIDE), self.settings.propose)
+            for (index, box), seen in zip(group, decoded, strict=True):
                 found[index].append(box.to_image(seen[self._is_for(box, seen)]))
         return [blend_overlapping(np.concatenate(parts), self.settings.overlap) for parts in found]
-
-    def _scales(self, image: Pixels) -> list[int]:
-        longest = max(image.shape[:2])
-        return [scale for scale, least in self.settings.scales if longest >= least]
 
     def _is_for(self, box: Letterbox, seen: Floats) -> npt.NDArray[np.bool_]:
         """Which detections [K, 17] the scale of this canvas is for."""
@@ -134,11 +139,11 @@ class FaceDetector:
         if not owners:
             return
         crops = [square_crop(images[index], as_box(proposals[index][row]), margin, size) for index, row in owners]
-        boxes, logits = run_in_batches(self._short, crops, BATCH_PIXELS // (size * size))
-        centres = anchors(size, size, SHORT_STRIDE)
-        for (index, row), values, row_logits in zip(owners, boxes, logits, strict=True):
+        boxes, logits = self._short.run(np.stack(crops))
+        least = max(0.0, 2 * self.settings.keep - 1)  # no mean with a lower score than that is kept
+        decoded = decode(boxes, logits, anchors(size, size, SHORT_STRIDE), least)
+        for (index, row), seen in zip(owners, decoded, strict=True):
             proposal = proposals[index][row]
-            seen = decode(values, row_logits, centres, threshold=0.0)
             expected = _in_close_up(as_box(proposal), margin, size)
             same = seen[overlaps(expected, seen)[0] > self.settings.overlap]
             proposal[SCORE] = (proposal[SCORE] + same[:, SCORE].max(initial=0.0)) / 2

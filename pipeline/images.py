@@ -3,44 +3,47 @@
 What the first bytes tell is checked here; decoding itself happens in a child process (`pipeline.decode_child`) that has
 an empty environment and can do nothing but compute (`pipeline.confine`). A picture that kills the child costs its own
 scan and nothing else: the next one gets a new child. Hostile bytes might take the child over, so nothing that it says
-is believed: it answers in three numbers, and pixels come through shared memory whose size is ours to set.
+is believed: it answers in four numbers, and pixels come through shared memory whose size is ours to set.
 """
 
 import fcntl
 import logging
 import mmap
 import os
-import queue
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decode_child import ANSWER, OUTCOMES, REQUEST
+from pipeline.decode_child import ANSWER, OUTCOMES, REQUEST, SHRINKS, shrunk
 from pipeline.results import ErrorCode
 
 log = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
+T = TypeVar("T")
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 START_SECONDS: Final = 60.0  # a child's imports take a tenth of a second, on a machine that is not overloaded
 
 KEPT_BYTES: Final = 16_000_000  # of shared memory, for the next image: new pages cost more than copying them out
-# The one environment of a child: glibc keeps what it frees for the next image, rather than give it back at once.
-MALLOC: Final = {"MALLOC_TRIM_THRESHOLD_": str(128 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20)}
+# All that is in a child's environment. glibc keeps what it frees for the next image, rather than give it back at once;
+# NumPy's library for matrices starts no threads, beside which no namespace could be left.
+ENVIRONMENT: Final = {
+    "MALLOC_TRIM_THRESHOLD_": str(128 * 2**20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "OPENBLAS_NUM_THREADS": "1",
+}
 
 # The formats whose decoders see daily use and care. Everything else is refused by name.
 ALLOWED: Final = {
@@ -99,10 +102,16 @@ class DecodeLimits:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Upright RGB pixels, uint8 [H, W, 3], and the format they came in."""
+    """Upright RGB pixels, uint8 [H, W, 3], the format they came in, and the size of the image in pixels.
+
+    The pixels are all of the image, or those of a copy `shrink` times smaller (2, 4 or 8), whose sides are rounded up.
+    """
 
     pixels: Pixels
     format: str
+    width: int
+    height: int
+    shrink: int = 1
 
 
 def sniff(content: bytes) -> str:
@@ -165,7 +174,7 @@ class Decoder:
                 stderr=subprocess.DEVNULL,
                 pass_fds=(room,),
                 cwd=ROOT,
-                env=MALLOC,  # none of the parent's secrets
+                env=ENVIRONMENT,  # none of the parent's secrets
                 start_new_session=True,  # a terminal's Ctrl-C is for the parent
             )
         self._line = ours
@@ -188,15 +197,25 @@ class Decoder:
             child.kill()
             child.wait()
 
-    def decode(self, content: bytes) -> Decoded:
-        """The upright RGB pixels of an image. Raises ImageError with any of the codes of ErrorCode."""
+    def decode(self, content: bytes, least: int = 0) -> Decoded:
+        """The upright RGB pixels of an image. Raises ImageError with any of the codes of ErrorCode.
+
+        A JPEG is decoded as small as leaves its longest side at least `least` pixels; 0: all images in full.
+        """
+        return self.read(content, lambda seen: replace(seen, pixels=seen.pixels.copy()), least)
+
+    def read(self, content: bytes, reader: Callable[[Decoded], T], least: int = 0) -> T:
+        """Decode as `decode` does; what `reader` makes of the image, whose pixels are another one's soon after.
+
+        They lie in memory that the child can write to: `reader` has to copy what it looks at. Raises ImageError.
+        """
         name = sniff(content)
         if len(content) > self.limits.max_bytes:
             detail = f"{len(content)} bytes are more than the limit of {self.limits.max_bytes}"
             raise ImageError(ErrorCode.TOO_LARGE, detail)
         self.start()
         try:
-            outcome, width, height = self._ask(name, content)
+            outcome, width, height, shrink = self._ask(name, least, content)
         except TimeoutError as error:
             self.close()
             detail = f"decoding took more than {self.limits.seconds:g} s"
@@ -207,36 +226,44 @@ class Decoder:
             self.close()  # an answer half read would be taken for the next image's
             raise
         if outcome == "decoded":
-            return Decoded(self._pixels(width, height), name)
+            return self._read(Decoded(self._pixels(width, height, shrink), name, width, height, shrink), reader)
         code = ErrorCode(outcome)
         facts = {"format": name, "width": width, "height": height, "limits": self.limits}
         raise ImageError(code, DETAILS[code].format(**facts))
 
-    def _pixels(self, width: int, height: int) -> Pixels:
-        """A copy of what the child has decoded: uint8 [height, width, 3]."""
+    def _pixels(self, width: int, height: int, shrink: int) -> Pixels:
+        """What the child has decoded, where it lies: uint8 [H, W, 3]."""
         assert self._room is not None  # noqa: S101 - start() has made it
-        count = 3 * width * height
-        pixels = np.frombuffer(self._room, np.uint8, count).reshape(height, width, 3).copy()
-        if count > KEPT_BYTES and sys.platform == "linux":
-            self._room.madvise(mmap.MADV_REMOVE)
+        columns, rows = shrunk(width, height, shrink)
+        pixels = np.frombuffer(self._room, np.uint8, 3 * columns * rows).reshape(rows, columns, 3)
+        pixels.setflags(write=False)
         return pixels
 
-    def _ask(self, name: str, content: bytes) -> tuple[str, int, int]:
-        """Send one image; the outcome, and the width and height of what lies decoded in the shared memory.
+    def _read(self, seen: Decoded, reader: Callable[[Decoded], T]) -> T:
+        try:
+            return reader(seen)
+        finally:
+            if seen.pixels.size > KEPT_BYTES and sys.platform == "linux" and self._room:
+                self._room.madvise(mmap.MADV_REMOVE)
+
+    def _ask(self, name: str, least: int, content: bytes) -> tuple[str, int, int, int]:
+        """Send one image; the outcome, its width and height, and how many times smaller it lies in the shared memory.
 
         Raises TimeoutError, ConnectionError, EOFError.
         """
         assert self._line is not None  # noqa: S101 - start() has just made it
         deadline = time.monotonic() + self.limits.seconds
         self._line.settimeout(self.limits.seconds)
-        self._line.sendall(REQUEST.pack(name.encode(), len(content)) + content)
-        index, width, height = ANSWER.unpack(self._read_exactly(ANSWER.size, deadline))
+        self._line.sendall(REQUEST.pack(name.encode(), least, len(content)) + content)
+        index, width, height, shrink = ANSWER.unpack(self._read_exactly(ANSWER.size, deadline))
         if index >= len(OUTCOMES):
             raise EOFError("the answer is none")
         outcome = OUTCOMES[index]
         if outcome == "decoded" and not 0 < width * height <= self.limits.max_pixels:
             raise EOFError("the answer is of a size that was not asked for")
-        return outcome, width, height
+        if shrink not in SHRINKS:
+            raise EOFError("the answer shrinks as nobody can")
+        return outcome, width, height, shrink
 
     def _read_exactly(self, length: int, deadline: float) -> bytes:
         assert self._line is not None  # noqa: S101 - start() has made it
@@ -270,49 +297,6 @@ class Decoder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class DecoderPool:
-    """Several decoders at work side by side; what comes out keeps the order of what went in.
-
-    It belongs to the process that made it. Its threads live as long as it does, for the children die with them.
-    """
-
-    def __init__(self, size: int, limits: DecodeLimits | None = None) -> None:
-        """Start `size` children. Raises OSError when there can be none."""
-        self._size = size
-        self._decoders = [Decoder(limits) for _ in range(size)]
-        self._threads = ThreadPoolExecutor(size, thread_name_prefix="decode")
-        self._idle: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
-        for decoder in self._decoders:
-            self._idle.put(decoder)
-        for started in [self._threads.submit(decoder.start) for decoder in self._decoders]:
-            started.result()
-
-    def decode_all(self, contents: Iterable[bytes]) -> Iterator[Decoded | ImageError]:
-        """One answer for each image, in order; no more than the pool's size are decoded ahead of the reader."""
-        ahead: deque[Future[Decoded | ImageError]] = deque()
-        for content in contents:
-            if len(ahead) >= self._size:
-                yield ahead.popleft().result()
-            ahead.append(self._threads.submit(self._decode, content))
-        while ahead:
-            yield ahead.popleft().result()
-
-    def _decode(self, content: bytes) -> Decoded | ImageError:
-        decoder = self._idle.get()
-        try:
-            return decoder.decode(content)
-        except ImageError as error:
-            return error
-        finally:
-            self._idle.put(decoder)
-
-    def close(self) -> None:
-        """End all children."""
-        for decoder in self._decoders:
-            decoder.close()
-        self._threads.shutdown()
 
 
 def _shared_memory(size: int) -> int:

@@ -42,6 +42,7 @@ class Lease:
 
     chunk_id: str
     account_id: str
+    lane: str
     token: str
     alone: bool
     items: tuple[LeasedItem, ...]
@@ -63,15 +64,20 @@ TAKE_CHUNK = (
     .where(THIS_CHUNK, _may_become(CHUNK.c.state, ChunkState.LEASED))
     .values(state=ChunkState.LEASED, lease_token=bindparam("token"), lease_until=bindparam("until"))
     .values(begun=~CHUNK.c.ahead)
-    .returning(CHUNK.c.job_id, CHUNK.c.account_id, CHUNK.c.alone)
+    .returning(CHUNK.c.job_id, CHUNK.c.account_id, CHUNK.c.lane, CHUNK.c.alone)
+)
+SOURCES = (  # in the order of LeasedItem
+    ITEM.c.id,
+    ITEM.c.account_id,
+    ITEM.c.source_blob,
+    ITEM.c.source_url,
+    ITEM.c.source_upload,
 )
 TAKE_ITEMS = (
     update(ITEM)
     .where(ITEM.c.chunk_id == bindparam("this_chunk"), _may_become(ITEM.c.state, ItemState.LEASED))
     .values(state=ItemState.LEASED)
-    .returning(
-        ITEM.c.ordinal, ITEM.c.id, ITEM.c.account_id, ITEM.c.source_blob, ITEM.c.source_url, ITEM.c.source_upload
-    )
+    .returning(ITEM.c.ordinal, *SOURCES)
 )
 START_JOB = (  # one that expands goes on expanding
     update(JOB)
@@ -82,15 +88,25 @@ START_JOB = (  # one that expands goes on expanding
         started_at=bindparam("moment"),
     )
 )
-NEXT = (
+ANY = select(CHUNK.c.id).where(CHUNK.c.state == ChunkState.READY, CHUNK.c.lane == bindparam("lane")).limit(1)
+FIRST = (
     select(CHUNK.c.id)
     .where(CHUNK.c.state == ChunkState.READY, CHUNK.c.lane == bindparam("lane"), CHUNK.c.ahead == bindparam("ahead"))
     .order_by(CHUNK.c.turn, CHUNK.c.id)
     .limit(1)
-    .with_for_update(skip_locked=True)
 )
-NEXT_IN_COMPANY = NEXT.where(CHUNK.c.alone.is_(False))
-NEXT_OF_OTHERS = NEXT.where(CHUNK.c.account_id.not_in(bindparam("not_of", expanding=True)))
+FIRST_IN_COMPANY = FIRST.where(CHUNK.c.alone.is_(False))
+FIRST_OF_OTHERS = FIRST.where(CHUNK.c.account_id.not_in(bindparam("not_of", expanding=True)))
+NEXT, NEXT_IN_COMPANY, NEXT_OF_OTHERS = (
+    first.with_for_update(skip_locked=True) for first in (FIRST, FIRST_IN_COMPANY, FIRST_OF_OTHERS)
+)
+FORESEEN = FIRST_IN_COMPANY.add_columns(CHUNK.c.size).limit(bindparam("images"))
+ITEMS_OF = (
+    select(*SOURCES)
+    .where(ITEM.c.chunk_id.in_(bindparam("these_chunks", expanding=True)))
+    .where(_may_become(ITEM.c.state, ItemState.LEASED))
+    .order_by(ITEM.c.chunk_id, ITEM.c.ordinal)
+)
 FENCE = (
     update(CHUNK)
     .where(THIS_CHUNK, CHUNK.c.lease_token == bindparam("token"), CHUNK.c.lease_until > bindparam("moment"))
@@ -115,19 +131,45 @@ def lease(session: Session, chunk_id: str, seconds: float) -> Lease | None:
         return None
     taken = session.execute(TAKE_ITEMS, {"this_chunk": chunk_id})
     session.execute(START_JOB, {"this_job": chunk.job_id, "moment": moment})
-    leased = tuple(
-        LeasedItem(row.id, row.account_id, row.source_blob, row.source_url, row.source_upload)
-        for row in sorted(taken, key=lambda row: row.ordinal)
-    )
-    return Lease(chunk_id, chunk.account_id, token, chunk.alone, leased)
+    leased = tuple(LeasedItem(*row[1:]) for row in sorted(taken, key=lambda row: row.ordinal))
+    return Lease(chunk_id, chunk.account_id, chunk.lane, token, chunk.alone, leased)
 
 
-def lease_next(session: Session, seconds: float, company: bool = False) -> Lease | None:
+def foreseen(session: Session, lane: str, images: int) -> list[LeasedItem]:
+    """What `lease_next` would take next of a lane, until there are so many images. Nothing is leased by it."""
+    chunks: list[str] = []
+    for chunk_id, size in session.execute(FORESEEN, {"lane": lane, "ahead": False, "images": images}):
+        if images <= 0:
+            break
+        chunks.append(chunk_id)
+        images -= size
+    found = session.execute(ITEMS_OF, {"these_chunks": chunks})
+    return [LeasedItem(*row) for row in found]
+
+
+def waits(session: Session, lane: str) -> bool:
+    """Whether anything of a lane is ready, whatever must be done with it."""
+    return session.scalars(ANY, {"lane": lane}).first() is not None
+
+
+def ready(session: Session, lane: str, company: bool = False) -> bool:
+    """Whether `lease_next` would find one in this lane: to look waits for nobody, and to lease for those who write."""
+    first = FIRST_IN_COMPANY if company else FIRST
+    return session.scalars(first, {"lane": lane, "ahead": False}).first() is not None
+
+
+def lease_next(session: Session, seconds: float, company: bool = False, lanes: Sequence[str] = LANES) -> Lease | None:
     """Take the next ready chunk that is not fetched ahead: interactive lane first, then by turn; None without one.
 
     With `company`, chunks that must be scanned alone are passed over.
     """
-    return _lease_first(session, seconds, NEXT_IN_COMPANY if company else NEXT, {"ahead": False})
+    return _lease_first(session, seconds, NEXT_IN_COMPANY if company else NEXT, {"ahead": False}, lanes)
+
+
+def ready_ahead(session: Session, not_of: Collection[str] = ()) -> bool:
+    """Whether `lease_ahead` would find one: a look, likewise."""
+    bound = {"ahead": True, "not_of": list(not_of)}
+    return any(session.scalars(FIRST_OF_OTHERS, {"lane": lane, **bound}).first() is not None for lane in LANES)
 
 
 def lease_ahead(session: Session, seconds: float, not_of: Collection[str] = ()) -> Lease | None:
@@ -138,8 +180,10 @@ def lease_ahead(session: Session, seconds: float, not_of: Collection[str] = ()) 
     return _lease_first(session, seconds, NEXT_OF_OTHERS, {"ahead": True, "not_of": list(not_of)})
 
 
-def _lease_first(session: Session, seconds: float, query: Select[Any], bound: dict[str, object]) -> Lease | None:
-    for lane in LANES:
+def _lease_first(
+    session: Session, seconds: float, query: Select[Any], bound: dict[str, object], lanes: Sequence[str] = LANES
+) -> Lease | None:
+    for lane in lanes:
         found = session.scalars(query, {"lane": lane, **bound}).first()
         if found is not None:
             return lease(session, found, seconds)

@@ -11,7 +11,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-LANES = ("interactive", "bulk")  # in order of preference
+LANES = INTERACTIVE, BULK = ("interactive", "bulk")  # in order of preference
 
 
 class Message(NamedTuple):

@@ -58,7 +58,10 @@ class Settings(BaseSettings):
     purge_seconds: float = Field(60.0, gt=0, description="How often what is expired or deleted is purged.")
 
     chunk_items: int = Field(32, ge=1, le=64, description="Items that are leased and queued together.")
-    batch_images: int = Field(32, ge=1, description="Images that a worker scans together.")
+    batch_images: int = Field(64, ge=1, description="Images that a worker scans together.")
+    company_seconds: float = Field(
+        0.004, ge=0, le=1, description="How long an image that somebody waits for waits for others to share its batch."
+    )
     lease_seconds: float = Field(60.0, gt=0, description="How long a worker holds a chunk without a sign of life.")
     sweep_seconds: float = Field(2.0, gt=0, description="How often expired leases are returned.")
     relay_seconds: float = Field(1.0, gt=0, description="How often the relay publishes what the outbox holds.")
@@ -79,10 +82,13 @@ class Settings(BaseSettings):
     webhook_poll_seconds: float = Field(0.5, gt=0, description="How often the house looks for webhooks to send.")
     webhook_disable_days: float = Field(5.0, gt=0, description="A webhook that failed for so long is disabled.")
 
-    engine: Literal["onnx", "torch"] = Field("onnx", description="What runs the networks: onnx (CPU) or torch.")
-    device: str = Field("cpu", description="Torch device of the torch engine: cpu, cuda, cuda:1.")
+    engine: Literal["onnx", "onnx-int8", "torch"] = Field(
+        "onnx", description="What runs the networks: onnx or onnx-int8 (CPU), or torch."
+    )
+    device: str = Field("cpu", description="cpu, cuda, cuda:1. Anything but cpu is for the torch engine.")
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="Number type of the torch engine.")
-    threads: int = Field(0, ge=0, description="CPU threads of the networks. 0: all cores.")
+    scan_workers: int = Field(1, ge=1, le=256, description="Scan workers of `shield up`; they share the cores.")
+    threads: int = Field(0, ge=0, description="CPU threads of a worker's networks. 0: as many as are fastest here.")
 
     fetch_timeout_seconds: float = Field(15.0, gt=0, description="Whole time that fetching one URL may take.")
     egress_allow_loopback: bool = Field(False, description="Development only: let URLs reach this machine.")

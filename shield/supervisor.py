@@ -208,8 +208,11 @@ class Stack:
         children = [
             Child("house", (*python, "worker", "house"), env, logs / "house.log"),
             Child("api", (*python, "api"), env, logs / "api.log"),
-            Child("scan", (*python, "worker", "scan"), env, logs / "scan.log", patience=45.0),
         ]
+        for number in range(1, config.scan_workers + 1):
+            name, share = f"scan-{number}" if number > 1 else "scan", f"{number}/{config.scan_workers}"
+            line = (*python, "worker", "scan", "--share", share)
+            children.append(Child(name, line, env, logs / f"{name}.log", patience=45.0))
         if config.redis_url:
             return children
         return [Child("redis", self._redis_line(sockets / SOCKET), env, logs / "redis.log"), *children]

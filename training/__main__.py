@@ -16,6 +16,7 @@ COMMANDS = {
     "train": ("training.train", "fine-tune the classifier, resuming what is unfinished"),
     "mean": ("training.mean", "take the mean of two trainings' weights, as a checkpoint"),
     "export": ("training.export", "write the shipped weights, ONNX file and card from a checkpoint"),
+    "quantise": ("training.quantise", "write the shipped classifier once more, in eight bits"),
     "evaluate": ("training.evaluate", "measure the shipped weights on labelled crops"),
     "report": ("training.report", "measure the shipped weights on every kind of fake: table, pictures, bars"),
     "leave-one-out": ("training.leftout", "measure a network on the kinds of fakes that it never saw"),

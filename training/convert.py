@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import tflite
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from pipeline.blazeface import LAYOUTS, BlazeFace
-from training.export import write_onnx
+from training.blazeface_graph import blazeface_graph
 
 INPUT_SIZES = {"short": 128, "back": 256}
 SOURCE = "Google MediaPipe BlazeFace ({variant}), TFLite file {name} with sha256 {sha256}"
@@ -79,11 +80,8 @@ def read_state(source: bytes, variant: str) -> dict[str, Tensor]:
 
 
 def export_onnx(state: dict[str, Tensor], path: Path, variant: str) -> None:
-    """Write an ONNX file with inputs `pixels` [N, 3, H, W] and outputs `boxes`, `logits`; N, H and W are free."""
-    network = BlazeFace(variant).eval()
-    network.load_state_dict(state, strict=True)
-    size = INPUT_SIZES[variant]
-    write_onnx(network, torch.zeros(2, 3, size, size), path, ["boxes", "logits"], free=(0, 2, 3))
+    """Write an ONNX file with the input `pixels` [N, H, W, 3] and outputs `boxes`, `logits`; N, H and W are free."""
+    onnx.save(blazeface_graph({name: tensor.float().numpy() for name, tensor in state.items()}, variant), path)
 
 
 def _convolutions(source: bytes) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, required=True, help="folder or zip that the files are in")
     parser.add_argument("--split", help="only the rows of this split")
     parser.add_argument("--card", type=Path, default=CARD, help="the weights card; default: the one that ships")
+    parser.add_argument("--file", choices=("onnx", "onnx-int8"), default="onnx", help="which file of the card's")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--target", type=float, default=TARGET_AUC, help="the AUC that must be reached")
 
@@ -39,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         examples = read_manifest(args.manifest, args.split)
         card = load_card(args.card)
-        logits = crop_logits(OnnxEngine(card), examples, open_pictures(args.root), progress=True)
+        logits = crop_logits(OnnxEngine(card, file=args.file), examples, open_pictures(args.root), progress=True)
     except DataError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -20,6 +20,7 @@ from torch import nn
 
 from pipeline.classifier import classifier_of
 from pipeline.engine import OnnxEngine
+from pipeline.torch_engine import FromPixels
 from pipeline.weights import MODELS, Calibration, WeightsCard, load_card, sha256_of
 from training.calibration import FLAGGED_AT_MOST, fit
 from training.config import SourceConfig, TrainConfig, parse_config
@@ -39,17 +40,15 @@ TERMS = {  # of the data sets that `prepare` reads; what else was trained on has
 }
 
 
-def write_onnx(
-    network: nn.Module, example: torch.Tensor, path: Path, outputs: list[str], free: tuple[int, ...]
-) -> None:
-    """Write a network as ONNX with the input `pixels`, like `example` but with the axes in `free` left free."""
+def write_onnx(network: nn.Module, example: torch.Tensor, path: Path, outputs: list[str]) -> None:
+    """Write a network as ONNX with the input `pixels`, like `example` but of any number."""
     program = torch.onnx.export(
         network.eval(),
         (example,),
         input_names=["pixels"],
         output_names=outputs,
         opset_version=ONNX_OPSET,
-        dynamic_shapes=(dict.fromkeys(free, torch.export.Dim.DYNAMIC),),
+        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
         dynamo=True,
         verbose=False,
     )
@@ -105,8 +104,8 @@ def write_model(state: dict[str, torch.Tensor], input_size: int, out: Path, fact
     out.mkdir(parents=True, exist_ok=True)
     weights, onnx, card = (out / f"{NAME}.{suffix}" for suffix in ("safetensors", "onnx", "json"))
     save_file({k: v.contiguous() for k, v in half.items()}, weights)
-    example = torch.zeros(2, 3, input_size, input_size)
-    write_onnx(classifier_of(half, input_size), example, onnx, ["logits", "evidence"], free=(0,))
+    example = torch.zeros(2, input_size, input_size, 3, dtype=torch.uint8)
+    write_onnx(FromPixels(classifier_of(half, input_size), MEAN, STD), example, onnx, ["logits", "evidence"])
     files = {k: {"file": f.name, "sha256": sha256_of(f)} for k, f in (("safetensors", weights), ("onnx", onnx))}
     fixed = {"name": NAME, "files": files, "input_size": input_size, "mean": MEAN, "std": STD}
     _write(card, fixed | {"licence": LICENCE, "source": SOURCE} | facts)

@@ -6,7 +6,7 @@ is fetched and not yet scanned is bounded, in images at a time and in bytes a ch
 
 import logging
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -14,6 +14,7 @@ from shield import dispatch
 from shield.db import Database
 from shield.dispatch import Lease
 from shield.errors import StorageUnavailable
+from shield.queue import INTERACTIVE, LANES
 from shield.settings import MIB
 from worker.keeper import Keeper
 from worker.sources import Fetched, Fetcher
@@ -62,7 +63,7 @@ class Ahead:
         self._keeper = keeper
         self._seconds = seconds
         self.wake: Callable[[], None] = lambda: None
-        self._parcels: deque[Parcel] = deque()
+        self._parcels: list[Parcel] = []
         self._changing = threading.Lock()
         self._in_hand: dict[str, Lease] = {}  # by token
         self._trouble: StorageUnavailable | None = None  # that nobody was told of yet
@@ -75,6 +76,9 @@ class Ahead:
             if fetches.total() >= FETCHES:
                 return
             full = [account for account, count in fetches.items() if count >= ACCOUNT_FETCHES]
+            with self._database.read() as session:
+                if not dispatch.ready_ahead(session, full):
+                    return
             with self._database.write() as session:
                 held = dispatch.lease_ahead(session, self._seconds, full)
             if held is None:
@@ -85,21 +89,30 @@ class Ahead:
             thread.start()
 
     def take(self, images: int) -> list[Parcel]:
-        """What has been fetched, up to so many images or one parcel; what is to be scanned alone, alone.
+        """What has been fetched, up to so many images or one parcel, of one lane, the interactive first.
 
-        Raises StorageUnavailable if fetching did, and nothing else has come.
+        What is to be scanned alone comes alone. Raises StorageUnavailable if fetching did, and nothing else has come.
         """
-        taken: list[Parcel] = []
-        while self._parcels and sum(len(parcel.part) for parcel in taken) < images:
-            alone = self._parcels[0].held.alone
-            if taken and alone:
-                break
-            taken.append(self._parcels.popleft())
-            if alone:
-                break
+        taken = next(filter(None, (self._take(images, lane) for lane in LANES)), [])
         if not taken and self._trouble is not None:
             trouble, self._trouble = self._trouble, None
             raise trouble
+        return taken
+
+    def take_between(self, images: int) -> list[Parcel]:
+        """What has been fetched and somebody waits for, likewise, to be scanned in company."""
+        return self._take(images, INTERACTIVE, alone=False)
+
+    def _take(self, images: int, lane: str, alone: bool = True) -> list[Parcel]:
+        taken: list[Parcel] = []
+        with self._changing:
+            for parcel in [one for one in self._parcels if one.held.lane == lane]:
+                if sum(len(one.part) for one in taken) >= images or (taken and taken[0].held.alone):
+                    break
+                if parcel.held.alone and (taken or not alone):
+                    continue
+                taken.append(parcel)
+                self._parcels.remove(parcel)
         return taken
 
     def stop(self) -> None:
@@ -144,7 +157,8 @@ class Ahead:
 
     def _hand_over(self, parcel: Parcel) -> None:
         """Wait until these images are scanned: so a chunk never holds more than one parcel of them."""
-        self._parcels.append(parcel)
+        with self._changing:
+            self._parcels.append(parcel)
         self.wake()
         while not self._stopping and not parcel.scanned.wait(1.0):
             pass

@@ -22,7 +22,8 @@ from shield.queue import LANES, celery_app
 from shield.settings import Settings
 from worker.explain import Explainer, Explaining
 from worker.loop import ScanLoop
-from worker.scan import Scanner, Scanning
+from worker.measuring import Scanner
+from worker.scan import Scanning
 from worker.sources import Fetcher
 
 log = logging.getLogger(__name__)

@@ -50,15 +50,16 @@ class Keeper:
 
     @contextmanager
     def watching(self, patience: float) -> Iterator[None]:
-        """End the process when nothing advances for so many seconds within a `with` block."""
+        """End the process when nothing advances for so many seconds within a `with` block. They nest."""
         self.advance()
-        self._patience = patience
+        before, self._patience = self._patience, patience
         with self._changing:
             self._start()
         try:
             yield
         finally:
-            self._patience = None
+            self.advance()
+            self._patience = before
 
     def advance(self) -> None:
         """Note a sign of life."""

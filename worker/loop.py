@@ -1,6 +1,7 @@
 """The loop of a scan worker: one thread that scans, for messages first and, when none comes, for what SQL has ready.
 
-Between two batches it makes one explanation, if somebody waits for one: neither holds up the other for longer.
+Between two batches, and between two groups of a bulk batch, it makes one explanation, if somebody waits for one:
+neither holds up the other for longer.
 
 Messages are hints that there is work: which chunk is next, SQL says. Whether Redis is down, or lost one, the next look
 finds the chunk.
@@ -28,6 +29,7 @@ class ScanLoop:
         self._asks: SimpleQueue[threading.Event | None] = SimpleQueue()
         self._woken = False
         scanning.ahead.wake = explaining.wake = self._wake
+        scanning.between = explaining.turn
         self._thread = threading.Thread(target=self._run, name="scan")
         self._storage_away = False
 

@@ -1,67 +1,45 @@
-"""Scanning: lease chunks until the batch is full, fetch, scan what is new, judge, record.
+"""Scanning: lease chunks until the batch is full, fetch, have them measured, and recorded as they are whole.
 
-What was fetched ahead is scanned in batches of its own. Here a measured Scan becomes plain facts for the policy. No
-transaction is open while an image is fetched or scanned. Equal bytes of one account are scanned once for each model;
-the others copy what was measured, and are judged anew.
+A batch is of one lane. Between two groups of a bulk batch, what somebody waits for goes first: interactive chunks, of
+uploads as of URLs, and explanations. What was fetched ahead is scanned in batches of its own. No transaction is open
+while an image is fetched or scanned.
 """
 
-import hashlib
-import io
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, closing
 
-from pipeline.results import Face, Scan, ScanError
-from pipeline.weights import WeightsCard
-from shield import cache, dispatch
+from shield import dispatch
 from shield.blobs import Blobs
-from shield.cache import Digest, Measured
 from shield.db import Database
 from shield.dispatch import Lease
 from shield.errors import StorageUnavailable
-from shield.outcomes import Failed, Outcome, Scanned
-from shield.policy import FaceFacts, Origin, Policy, judge, sampled
-from shield.settings import MIB, Settings
+from shield.outcomes import Failed
+from shield.policy import Policy
+from shield.queue import BULK, INTERACTIVE
+from shield.settings import Settings
 from worker.ahead import Ahead, Parcel, give_back, in_parts
+from worker.foresight import Foresight
 from worker.keeper import IMAGE_SECONDS, Keeper
+from worker.measuring import Found, Measuring, Scanner
 from worker.policies import Policies
+from worker.recording import Recorder
 from worker.sources import Fetched, Fetcher, Sources
 
 log = logging.getLogger(__name__)
 
 FETCHES = 16  # images of a batch that are read at a time
-LARGEST_VIEW = 32 * MIB  # bytes; views are small by the scanner's own doing
-
-
-class Scanner(Protocol):
-    """What scans: pipeline.scan.Scanner, or a double in a test."""
-
-    @property
-    def card(self) -> WeightsCard:
-        """The identity of the classifier."""
-        ...
-
-    def scan(self, images: Sequence[bytes]) -> list[Scan]:
-        """One Scan for each image, in order."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What is known of an item's image: a scan of it, or what an earlier scan of the same bytes measured."""
-
-    item_id: str
-    scan: Scan | Measured
-    from_cache: bool
+LOOK_SECONDS = 0.05  # a bulk batch goes on for at least so long before others go between again
 
 
 class Scanning:
     """Scans ready chunks, a batch at a time. For one thread; `stopping` may be set from any other.
 
-    Once `stopping` is set no batch is begun: what is leased and not yet scanned is given back without blame.
+    Once `stopping` is set nothing more is scanned: what is leased and not yet scanned is given back without blame.
+    `between` is called between two groups of a bulk batch: it may make one explanation.
     """
 
     def __init__(
@@ -74,13 +52,17 @@ class Scanning:
         sources: Fetcher | None = None,
     ) -> None:
         self._database = database
-        self._blobs = blobs
-        self._scanner = scanner
-        self._policies = Policies(database, policy)
         self._config = config
         self._sources = sources or Sources(database, blobs, config)
+        self._foresight = Foresight(database, self._sources, config.batch_images)
         self._keeper = Keeper(database, config.lease_seconds)
+        self._measuring = Measuring(database, scanner)
+        self._policies = Policies(database, policy)
+        self._recorder = Recorder(database, blobs, self._policies, self._keeper)
+        self._beside = ThreadPoolExecutor(2, thread_name_prefix="record")  # for two batches, one between the other
+        self._next_look = 0.0
         self.ahead = Ahead(database, self._sources, self._keeper, config.lease_seconds)
+        self.between: Callable[[], object] = lambda: None
         self.stopping = False
 
     def scan_ready(self) -> bool:
@@ -89,7 +71,7 @@ class Scanning:
         Raises StorageUnavailable when nothing could be leased, or fetched from the blob store.
         """
         self.ahead.begin()
-        leases = self._lease()
+        leases = self._lease_interactive() or self._lease(BULK)
         if leases:
             self._scan(leases)
         if self.stopping:
@@ -99,16 +81,31 @@ class Scanning:
             self._scan_parcels(parcels)
         return bool(leases or parcels)
 
-    def _lease(self) -> list[Lease]:
-        """Chunks that are not fetched ahead, until the batch is full or nothing is ready."""
+    def _lease_interactive(self) -> list[Lease]:
+        """Interactive chunks, and those that come within a few milliseconds: together they share a forward pass."""
+        leases = self._lease(INTERACTIVE)
+        if leases and not leases[0].alone:
+            time.sleep(self._config.company_seconds)
+            leases += self._lease(INTERACTIVE, leases)
+        return leases
+
+    def _lease(self, lane: str, company: Sequence[Lease] = (), alone: bool = True) -> list[Lease]:
+        """Chunks of a lane that are not fetched ahead, until the batch is full or none is ready.
+
+        They are scanned beside `company`; where they cannot be `alone`, what has to be is passed over.
+        """
         leases: list[Lease] = []
-        images = 0
+        images = sum(len(held.items) for held in company)
         while images < self._config.batch_images and not (leases and leases[0].alone):
+            accompanied = bool(company or leases) or not alone
             try:
+                with self._database.read() as session:
+                    if not dispatch.ready(session, lane, accompanied):
+                        break
                 with self._database.write() as session:
-                    held = dispatch.lease_next(session, self._config.lease_seconds, company=bool(leases))
+                    held = dispatch.lease_next(session, self._config.lease_seconds, accompanied, (lane,))
             except StorageUnavailable:
-                if not leases:
+                if not (company or leases):
                     raise
                 break
             if held is None:
@@ -121,9 +118,10 @@ class Scanning:
         items = [item for held in leases for item in held.items]
         lease_of = {item.id: held for held in leases for item in held.items}
         place = {item.id: number for number, item in enumerate(items)}
+        fetched = (self._foresight if leases[0].lane == BULK else self._sources).fetch_all(items, FETCHES)
         with self._keeper.holding(leases), self._watching(items):
             try:
-                for part in in_parts(self._advancing(self._sources.fetch_all(items, FETCHES))):
+                for part in in_parts(self._advancing(fetched)):
                     if self.stopping:
                         break
                     self._finish(sorted(part, key=lambda fetched: place[fetched[0].id]), lease_of)
@@ -142,6 +140,8 @@ class Scanning:
             lease_of = {item.id: parcel.held for parcel in held for item, _ in parcel.part}
             with self._watching(fetched):
                 self._finish(fetched, lease_of)
+            if self.stopping:
+                give_back(self._database, [parcel.held for parcel in held])
         finally:
             for parcel in parcels:
                 parcel.scanned.set()
@@ -157,144 +157,63 @@ class Scanning:
             yield answer
 
     def _finish(self, fetched: Sequence[Fetched], lease_of: Mapping[str, Lease]) -> None:
-        """Scan what was fetched, and record it lease by lease."""
-        found: dict[str, list[Found | Failed]] = {}
-        leases: dict[str, Lease] = {}
-        for (item, _), answer in zip(fetched, self._scan_fetched(fetched), strict=True):
-            held = leases.setdefault(lease_of[item.id].token, lease_of[item.id])
-            found.setdefault(held.token, []).append(answer)
-        for token, held in leases.items():
-            self._record(held, found[token])
+        """Have what was fetched measured, and recorded lease by lease; once `stopping`, what is measured by then.
 
-    def _scan_fetched(self, fetched: Sequence[Fetched]) -> list[Found | Failed]:
-        """One answer for each item, in order. Equal images of an account are scanned once, or not at all."""
-        there = [
-            (item, content, (item.account_id, hashlib.sha256(content).hexdigest()))
-            for item, content in fetched
-            if isinstance(content, bytes)
-        ]
-        known = self._known({digest for _, _, digest in there})
-        new: dict[Digest, tuple[str, bytes]] = {}
-        for item, content, digest in there:
-            if digest not in known:
-                new.setdefault(digest, (item.id, content))
-        scans = dict(zip(new, self._scan_images(list(new.values())), strict=True))
-        found = {item.id: _answer(item.id, digest, known, scans, new) for item, _, digest in there}
-        return [answer if isinstance(answer, Failed) else found[item.id] for item, answer in fetched]
-
-    def _known(self, digests: Collection[Digest]) -> dict[Digest, Measured]:
-        """What earlier scans measured on these images; nothing while the database is away: then they are scanned."""
+        What is whole is recorded beside the scan of what follows. This returns when all is recorded.
+        """
+        leases = {held.token: held for held in (lease_of[item.id] for item, _ in fetched)}
+        sizes = Counter(lease_of[item.id].token for item, _ in fetched)
+        yields = all(held.lane == BULK and not held.alone for held in leases.values())
+        found: dict[str, list[Found | Failed]] = {token: [] for token in leases}
+        recording: list[Future[None]] = []
+        if yields:
+            self._foresight.begin(FETCHES)
+            self._next_look = max(self._next_look, time.monotonic() + LOOK_SECONDS)
         try:
-            with self._database.read() as session:
-                return cache.find(session, self._scanner.card.weights_sha256, digests)
-        except StorageUnavailable:
-            return {}
-
-    def _scan_images(self, images: Sequence[tuple[str, bytes]]) -> list[Scan | Failed]:
-        """Scan a batch; when that fails as a whole, one image at a time, so that only the guilty one fails."""
-        if not images:
-            return []
-        try:
-            return [*self._scanner.scan([content for _, content in images])]
-        except Exception as error:  # whatever it is, it must not harm the neighbours
-            if len(images) == 1:
-                item_id = images[0][0]
-                log.exception("the scanner failed on item %s", item_id)
-                detail = f"the scanner failed on this image with {type(error).__name__}; the worker's log says where"
-                return [Failed(item_id, "scan_failed", detail)]
-            log.warning("the scanner failed on a batch of %d images with %r: one by one now", len(images), error)
+            with closing(self._measuring.answers(fetched)) as answers:
+                for number, answer in enumerate(answers, 1):
+                    self._keeper.advance()
+                    held = lease_of[answer.item_id]
+                    found[held.token].append(answer)
+                    if number == len(fetched) or self.stopping:
+                        break
+                    if len(found[held.token]) == sizes[held.token]:
+                        recording.append(self._beside.submit(self._record, held, found.pop(held.token)))
+                    if yields:
+                        self._let_between()
+            for token, rest in found.items():
+                if rest:
+                    self._record(leases[token], rest)
         finally:
-            self._keeper.advance()
-        return [answer for image in images for answer in self._scan_images([image])]
+            wait(recording)
+        for one in recording:
+            one.result()
 
     def _record(self, held: Lease, found: Sequence[Found | Failed]) -> None:
-        """Write what was found; while storage is away, try again for as long as the lease lives."""
-        pause = 0.1  # seconds
-        origins = {item.id: Origin.of(item.url) for item in held.items}
-        while True:
-            try:
-                policy = self._policies.of(held.account_id)
-                outcomes = [
-                    answer if isinstance(answer, Failed) else self._judge(answer, policy, origins[answer.item_id])
-                    for answer in found
-                ]
-                with self._database.write() as session:
-                    moved = dispatch.record(session, held, outcomes)
-            except (StorageUnavailable, OSError) as error:
-                if self.stopping or not self._keeper.holds(held):
-                    log.warning("chunk %s is left to the sweep, for it cannot be recorded: %s", held.chunk_id, error)
-                    return
-                time.sleep(pause)
-                pause = min(2 * pause, 5.0)
-                self._keeper.advance()
-            else:
-                if moved < len(found):
-                    log.info("chunk %s was lost to another worker before it was recorded", held.chunk_id)
-                return
+        self._recorder.record(held, found, lambda: self.stopping)
 
-    def _judge(self, found: Found, policy: Policy, origin: Origin) -> Outcome:
-        """What becomes of an item whose image was scanned, now or before."""
-        measured = found.scan if isinstance(found.scan, Measured) else self._measured(found.scan)
-        if isinstance(measured, ScanError):
-            return Failed(found.item_id, measured.code, measured.detail)
-        return Scanned(
-            item_id=found.item_id,
-            judgement=judge(measured.faces, policy, origin),
-            faces=measured.faces,
-            width=measured.width,
-            height=measured.height,
-            format=measured.format,
-            sha256=measured.sha256,
-            view_blob=measured.view_blob,
-            weights_sha256=measured.weights_sha256,
-            policy_version=policy.version,
-            from_cache=found.from_cache,
-            image_hash=measured.image_hash,
-            review_sample=sampled(found.item_id, policy.review_share),
-        )
+    def _let_between(self) -> None:
+        """Between two groups of a bulk batch: scan and record what somebody waits for, if there is any.
 
-    def _measured(self, scan: Scan) -> Measured | ScanError:
-        """A scan as plain facts. Its view is stored first: a row never names a blob that is not there."""
-        if scan.error is not None:
-            return scan.error
-        if scan.image is None:
-            raise ValueError("a Scan holds either an image or an error")
-        return Measured(
-            faces=tuple(_facts(face) for face in scan.faces),
-            width=scan.image.width,
-            height=scan.image.height,
-            format=scan.image.format,
-            sha256=scan.image.sha256,
-            view_blob=self._blobs.put(io.BytesIO(scan.view), LARGEST_VIEW) if scan.view else None,
-            weights_sha256=scan.model.weights_sha256,
-            image_hash=scan.image.looks,
-        )
-
-
-def _answer(
-    item_id: str,
-    digest: Digest,
-    known: Mapping[Digest, Measured],
-    scans: Mapping[Digest, Scan | Failed],
-    new: Mapping[Digest, tuple[str, bytes]],
-) -> Found | Failed:
-    """What is known of an item by its image's digest; `new` says for which item that image was scanned."""
-    if digest in known:
-        return Found(item_id, known[digest], from_cache=True)
-    scan = scans[digest]
-    if isinstance(scan, Failed):
-        return Failed(item_id, scan.code, scan.detail)
-    return Found(item_id, scan, from_cache=new[digest][0] != item_id)
-
-
-def _facts(face: Face) -> FaceFacts:
-    """A measured face as the policy and the database take it."""
-    return FaceFacts(
-        left=face.box.left,
-        top=face.box.top,
-        width=face.box.width,
-        height=face.box.height,
-        detection_score=face.detection_score,
-        score=face.score,
-        landmarks=face.landmarks,
-    )
+        What must be scanned alone waits for the end of the batch. Whatever goes wrong is not the batch's trouble.
+        """
+        if self.stopping or time.monotonic() < self._next_look:
+            return
+        pause = LOOK_SECONDS
+        try:
+            self.between()
+            with self._database.read() as session:
+                waits = dispatch.waits(session, INTERACTIVE)
+            if waits:
+                self.ahead.begin()
+                if leases := self._lease(INTERACTIVE, alone=False):
+                    self._scan(leases)
+            if parcels := self.ahead.take_between(self._config.batch_images):
+                self._scan_parcels(parcels)
+        except StorageUnavailable as error:
+            log.warning("between two groups nothing can be scanned: %s", error)
+            pause = self._config.lease_poll_seconds
+        except Exception:
+            log.exception("what went between two groups could not be finished; its leases run out and others take them")
+        self._keeper.advance()
+        self._next_look = time.monotonic() + pause

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from tests.conftest import PROJECT
 
-LOCKED = ("runtime", "dev", "training")
+LOCKED = ("runtime", "dev", "training", "baselines")
 PIN = re.compile(r"^(?P<name>[a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==(?P<version>[^\s;]+)", re.MULTILINE)
 INDEX_HOSTS = re.compile(r"\b(?:pypi|pythonhosted|npmjs|debian|anaconda)\.(?:org|com|net)\b")
 INDEX_OPTIONS = re.compile(r"^\s*(?:-i|-f|--(?:extra-)?index-url|--find-links|--trusted-host)\b", re.MULTILINE)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.crops import Pixels, square_crop
+from pipeline.crops import Pixels, Sizes, resize, square_crop
 from pipeline.results import Box
+from tests.pipeline.photos import little_photo
 
 
 def numbered(height: int, width: int) -> Pixels:
@@ -57,3 +58,25 @@ def test_the_same_numbers_come_from_an_image_that_is_a_view_of_a_larger_one() ->
     window = large[10:110, 10:110]
     box = Box(5, 5, 60, 60)
     assert np.array_equal(square_crop(window, box, 0.2, 48), square_crop(window.copy(), box, 0.2, 48))
+
+
+SHAPES = [(1080, 1920), (1500, 2000), (1333, 2000), (2048, 1536), (600, 800), (427, 640), (97, 1111), (1537, 1551)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_smaller_copy_is_the_image_resized_whichever_others_are_made(shape: tuple[int, int]) -> None:
+    image = np.asarray(little_photo(shape[1], shape[0]))
+    sizes = Sizes(image, (256, 1024, 512))
+    for longest in (1024, 512, 256):
+        factor = longest / max(shape)
+        expected = resize(image, round(shape[1] * factor), round(shape[0] * factor)).astype(int)
+        differs = np.abs(sizes.at(longest) - expected)
+        assert differs.max() <= 1  # where a mean lies between two numbers, both round it
+        assert differs.mean() < 1e-3
+
+
+def test_copies_keep_their_shape_and_leave_the_image_alone() -> None:
+    sizes = Sizes(numbered(100, 200), (50, 200, 400))
+    assert [sizes.at(longest).shape for longest in (50, 200, 400)] == [(25, 50, 3), (100, 200, 3), (200, 400, 3)]
+    assert np.array_equal(sizes.image, numbered(100, 200))
+    assert np.array_equal(sizes.at(200), sizes.image)

@@ -36,7 +36,8 @@ def test_decoding_adds_the_anchor_and_keeps_what_scores_enough_best_first() -> N
     boxes[1, :2] = 5, -5  # the centre's offset
     boxes[1, 4:6] = 1, 2  # the first landmark's
     centres = np.full((3, 2), 100, np.float32)
-    found = decode(boxes, np.array([[-9.0], [9.0], [0.0]], np.float32), centres, threshold=0.5)
+    logits = np.array([[-9.0], [9.0], [0.0]], np.float32)
+    (found,) = decode(boxes[None], logits[None], centres, threshold=0.5)
     assert found[:, :4].tolist() == [[100, 85, 110, 105], [95, 90, 105, 110]]
     assert found[0, 4:6].tolist() == [101, 102]
     assert found[:, SCORE] == pytest.approx([0.99988, 0.5], abs=1e-5)
@@ -44,13 +45,28 @@ def test_decoding_adds_the_anchor_and_keeps_what_scores_enough_best_first() -> N
 
 def test_decoding_survives_logits_beyond_float32() -> None:
     boxes = np.ones((2, 16), np.float32)
-    found = decode(boxes, np.array([[-1000.0], [1000.0]], np.float32), np.zeros((2, 2), np.float32), threshold=0.0)
+    logits = np.array([[-1000.0], [1000.0]], np.float32)
+    (found,) = decode(boxes[None], logits[None], np.zeros((2, 2), np.float32), threshold=0.0)
     assert found[:, SCORE] == pytest.approx([1.0, 0.0])
 
 
 def test_a_box_turned_inside_out_is_dropped() -> None:
-    boxes = np.full((1, 16), -3, np.float32)
-    assert len(decode(boxes, np.array([[9.0]], np.float32), np.zeros((1, 2), np.float32), threshold=0.5)) == 0
+    boxes = np.full((1, 1, 16), -3, np.float32)
+    (found,) = decode(boxes, np.array([[[9.0]]], np.float32), np.zeros((1, 2), np.float32), threshold=0.5)
+    assert len(found) == 0
+
+
+@given(st.lists(st.lists(st.floats(-4, 4, width=32), min_size=5, max_size=5), min_size=1, max_size=6))
+def test_inputs_decoded_together_give_what_each_gives_alone(drawn: list[list[float]]) -> None:
+    logits = np.array(drawn, np.float32)[..., None]
+    boxes = np.random.default_rng(len(drawn)).normal(1, 1, (len(drawn), 5, 16)).astype(np.float32)
+    centres = np.arange(10, dtype=np.float32).reshape(5, 2)
+    together = decode(boxes, logits, centres, threshold=0.5)
+    assert len(together) == len(drawn)
+    for index, found in enumerate(together):
+        (alone,) = decode(boxes[index : index + 1], logits[index : index + 1], centres, threshold=0.5)
+        assert np.array_equal(found, alone)
+        assert (np.diff(found[:, SCORE]) <= 0).all()
 
 
 def test_overlap_is_intersection_over_union() -> None:

@@ -74,7 +74,8 @@ def test_the_forged_half_of_a_face_speaks_louder_than_the_other(scanner: Scanner
     mixed = []
     for fake in sorted((SAMPLES / "fakes").glob("*.jpg")):
         original = SAMPLES / "originals" / f"{fake.stem.partition('_with_')[0]}.jpg"
-        (face,) = scanner.scan([original.read_bytes()])[0].faces
+        (scan,) = scanner.scan([original.read_bytes()])
+        (face,) = scan.faces
         pair = (pixels_of(path) for path in (fake, original))
         swapped, whole = (square_crop(image, face.box, scanner.card.margin, len(ramp)) for image in pair)
         mixed += [(keep * swapped + (1 - keep) * whole).round().astype(np.uint8) for keep in keeps]
@@ -125,7 +126,7 @@ def test_an_image_that_cannot_be_read_is_an_error_and_no_box_is_no_answer(scanne
 
 def test_the_card_names_an_onnx_file_that_gives_the_evidence(scanner: Scanner) -> None:
     card = load_card(CLASSIFIER)
-    pixels = np.random.default_rng(3).normal(size=(3, 3, card.input_size, card.input_size)).astype(np.float32)
+    pixels = np.random.default_rng(3).integers(0, 256, (3, card.input_size, card.input_size, 3), np.uint8)
     logits, evidence = scanner._classifier.run(pixels)
     assert evidence.shape == (3, 2, card.input_size // 32, card.input_size // 32)
     np.testing.assert_allclose(evidence.mean(axis=(1, 2, 3)), logits[:, 0], atol=1e-5)

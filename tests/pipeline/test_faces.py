@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.crops import resize
+from pipeline.crops import Sizes, resize
 from pipeline.detections import COLUMNS, SCORE, overlaps
 from pipeline.engine import OnnxEngine
 from pipeline.faces import FaceDetector, letterbox
@@ -25,7 +25,7 @@ def detector() -> FaceDetector:
 @pytest.mark.parametrize("longest", [256, 512])
 def test_points_come_back_from_a_letterbox_to_where_they_were(shape: tuple[int, int], longest: int) -> None:
     height, width = shape
-    box = letterbox(np.full((height, width, 3), 9, np.uint8), longest)
+    box = letterbox(Sizes(np.full((height, width, 3), 9, np.uint8), [longest]), longest)
     assert max(box.canvas.shape) == longest
     assert box.canvas.shape[0] % 32 == box.canvas.shape[1] % 32 == 0
     corners = np.zeros((1, COLUMNS), np.float32)
@@ -36,10 +36,10 @@ def test_points_come_back_from_a_letterbox_to_where_they_were(shape: tuple[int, 
 
 
 def test_what_is_beside_the_image_in_a_letterbox_is_black() -> None:
-    canvas = letterbox(np.full((100, 400, 3), 200, np.uint8), 256).canvas
+    canvas = letterbox(Sizes(np.full((100, 400, 3), 200, np.uint8), [256]), 256).canvas
     assert canvas.shape == (64, 256, 3)
     assert (canvas == 200).all()
-    canvas = letterbox(np.full((110, 400, 3), 200, np.uint8), 256).canvas
+    canvas = letterbox(Sizes(np.full((110, 400, 3), 200, np.uint8), [256]), 256).canvas
     assert (canvas[:70] == 200).all()
     assert (canvas[70:] == 0).all()
 

@@ -71,7 +71,7 @@ def confined(decoder: Decoder, content: bytes) -> str:
 
 def free(content: bytes, kind: str, limits: DecodeLimits, room: mmap.mmap) -> str:
     try:
-        width, height = decode_child.decode(content, kind, limits.max_pixels, room)
+        width, height, _ = decode_child.decode(content, kind, 0, limits.max_pixels, room)
     except RefusedError as error:
         return error.outcome
     return hashlib.sha256(room[: 3 * width * height]).hexdigest()

@@ -1,5 +1,6 @@
 """Guarded decoding: every form of image comes out upright and in RGB, every bad one with its code."""
 
+import io
 import os
 import signal
 import socket
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.crops import resize
 from pipeline.decode_child import ANSWER, OUTCOMES
-from pipeline.images import DecodeLimits, Decoder, DecoderPool, ImageError
+from pipeline.decoders import DecoderPool
+from pipeline.images import Decoded, DecodeLimits, Decoder, ImageError, Pixels
 from pipeline.results import ErrorCode
 from tests.pipeline.photos import encoded, little_photo, png_header
 
@@ -52,6 +55,72 @@ def test_every_exif_orientation_gives_the_same_upright_pixels(decoder: Decoder, 
     exif[0x0112] = orientation
     decoded = decoder.decode(encoded(image, "PNG", exif=exif))
     assert np.array_equal(decoded.pixels, np.asarray(upright))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_shrunk_photo_is_upright_and_tells_the_size_of_the_whole(decoder: Decoder, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(little_photo(66, 65), "JPEG", quality=95, exif=exif)  # a half of it is square
+    whole, half = decoder.decode(content), decoder.decode(content, least=33)
+    assert (whole.width, whole.height) == (half.width, half.height) == ((66, 65) if orientation < 5 else (65, 66))
+    assert (whole.pixels.shape, whole.shrink) == ((whole.height, whole.width, 3), 1)
+    assert (half.pixels.shape, half.shrink) == ((33, 33, 3), 2)
+    expected = resize(whole.pixels, 33, 33).astype(int)
+    assert np.abs(half.pixels - expected).mean() < 8 < np.abs(half.pixels - expected[::-1]).mean()
+
+
+@pytest.mark.parametrize(
+    ("least", "shrink"), [(0, 1), (641, 1), (640, 1), (321, 1), (320, 2), (160, 4), (81, 4), (80, 8), (1, 8)]
+)
+def test_a_photo_is_decoded_as_small_as_leaves_its_longest_side_long_enough(
+    decoder: Decoder, least: int, shrink: int
+) -> None:
+    decoded = decoder.decode(encoded(little_photo(427, 640), "JPEG"), least)
+    assert decoded.shrink == shrink
+    assert decoded.pixels.shape == (-(-640 // shrink), -(-427 // shrink), 3)
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGB"), ("WEBP", "RGB"), ("JPEG", "CMYK")])
+def test_what_cannot_be_shrunk_on_the_way_comes_in_full(decoder: Decoder, kind: str, mode: str) -> None:
+    decoded = decoder.decode(encoded(little_photo(640, 480).convert(mode), kind), least=100)
+    assert (decoded.pixels.shape, decoded.shrink) == ((480, 640, 3), 1)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 30}])
+def test_a_jpeg_s_pixels_are_those_that_pillow_decodes(decoder: Decoder, mode: str, options: dict[str, object]) -> None:
+    content = encoded(little_photo(333, 222).convert(mode), "JPEG", **options)
+    with Image.open(io.BytesIO(content)) as image:
+        assert np.array_equal(decoder.decode(content).pixels, np.asarray(image.convert("RGB")))
+
+
+def test_a_flaw_that_may_be_overlooked_is_overlooked(decoder: Decoder) -> None:
+    content = bytearray(encoded(little_photo(320, 240), "JPEG"))
+    middle = len(content) // 2
+    content[middle : middle + 2] = b"\xff\xd0"  # a marker where none belongs
+    decoded = decoder.decode(bytes(content), least=100)
+    assert decoded.shrink == 1  # left to Pillow
+    with Image.open(io.BytesIO(content)) as image:
+        assert np.array_equal(decoded.pixels, np.asarray(image))
+
+
+def test_a_shrunk_photo_cut_short_is_truncated(decoder: Decoder) -> None:
+    content = encoded(little_photo(640, 480), "JPEG")
+    with pytest.raises(ImageError) as caught:
+        decoder.decode(content[: len(content) * 9 // 10], least=100)
+    assert caught.value.code is ErrorCode.TRUNCATED
+
+
+def test_a_reader_sees_the_pixels_where_they_lie_and_cannot_change_them(decoder: Decoder) -> None:
+    content = encoded(little_photo(), "PNG")
+    whole = decoder.decode(content).pixels
+
+    def corner(seen: Decoded) -> Pixels:
+        assert not seen.pixels.flags.writeable
+        return seen.pixels[:4, :5].copy()
+
+    assert np.array_equal(decoder.read(content, corner), whole[:4, :5])
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
@@ -236,10 +305,12 @@ def _end_by(child: int, number: signal.Signals) -> None:
 
 
 ANSWERS = {
-    "an outcome that is none": ANSWER.pack(len(OUTCOMES), 1, 1),
-    "more pixels than the limit": ANSWER.pack(0, 65_000, 65_000),
-    "no pixels": ANSWER.pack(0, 0, 7),
-    "half an answer": ANSWER.pack(0, 1, 1)[:4],
+    "an outcome that is none": ANSWER.pack(len(OUTCOMES), 1, 1, 1),
+    "more pixels than the limit": ANSWER.pack(0, 65_000, 65_000, 1),
+    "more pixels than it lets one see": ANSWER.pack(0, 65_000, 65_000, 8),
+    "a shrink that is none": ANSWER.pack(0, 8, 8, 0),
+    "no pixels": ANSWER.pack(0, 0, 7, 1),
+    "half an answer": ANSWER.pack(0, 1, 1, 1)[:4],
 }
 
 
@@ -279,16 +350,3 @@ def test_a_forked_process_gets_a_child_of_its_own(decoder: Decoder) -> None:
     assert os.waitstatus_to_exitcode(ended) == 0
     assert decoder.decode(content).pixels.shape == (32, 48, 3)
     assert decoder.pid == before
-
-
-def test_a_pool_answers_in_order_with_bad_images_in_between() -> None:
-    sizes = [(40 + index, 20) for index in range(12)]
-    contents = [encoded(little_photo(*size), "PNG") for size in sizes]
-    contents[3], contents[7] = b"", b"nothing"
-    pool = DecoderPool(3)
-    try:
-        answers = list(pool.decode_all(contents))
-    finally:
-        pool.close()
-    told = [answer.code if isinstance(answer, ImageError) else answer.pixels.shape[1] for answer in answers]
-    assert told == [40, 41, 42, ErrorCode.EMPTY, 44, 45, 46, ErrorCode.NOT_AN_IMAGE, 48, 49, 50, 51]

@@ -245,6 +245,12 @@ def test_given_what_cannot_work_then_one_sentence_says_why(
     assert len(ended.stderr.splitlines()) == 1, ended.stderr
 
 
+def test_given_several_scan_workers_then_each_has_its_share_of_the_cores(tmp_path: Path) -> None:
+    stack = Stack(Settings(home=tmp_path / "home", port=0, scan_workers=3), say=print)
+    shares = {child.name: child._line[-1] for child in stack._plan(tmp_path) if "scan" in child.name}
+    assert shares == {"scan": "1/3", "scan-2": "2/3", "scan-3": "3/3"}
+
+
 def test_given_a_port_that_is_taken_then_the_error_names_the_setting(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.classifier import efficientnet_lite0
-from pipeline.engine import OnnxEngine, TorchEngine
+from pipeline.engine import OnnxEngine
+from pipeline.torch_engine import TorchEngine
 from pipeline.weights import WeightsCard, WeightsError, load_card
 from training.config import TrainConfig
 from training.export import add_arguments, main, read_checkpoint, write_model
@@ -27,17 +28,18 @@ def export_command(*words: str | Path) -> int:
 @pytest.fixture(scope="module")
 def card(tmp_path_factory: pytest.TempPathFactory) -> WeightsCard:
     torch.manual_seed(0)
-    state = efficientnet_lite0(input_size=SIZE).state_dict()
+    # kernels larger than those it starts with: the signal of such a small picture would fade on its way
+    state = {k: 2 * v if v.dim() == 4 else v for k, v in efficientnet_lite0(input_size=SIZE).state_dict().items()}
     return load_card(write_model(state, SIZE, tmp_path_factory.mktemp("models"), {"version": "9.9.9", "margin": 0.2}))
 
 
 def test_both_engines_run_what_is_exported_to_the_same_logits(card: WeightsCard) -> None:
     assert (card.version, card.input_size, card.margin) == ("9.9.9", SIZE, 0.2)
-    pixels = np.random.default_rng(0).normal(size=(3, 3, SIZE, SIZE)).astype(np.float32)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
     by_onnx, by_torch = OnnxEngine(card).run(pixels)[0], TorchEngine(card, device="cpu").run(pixels)[0]
     assert by_onnx.shape == (3, 1)
-    assert by_onnx.std() > 0
-    np.testing.assert_allclose(by_onnx, by_torch, atol=1e-4)
+    assert by_onnx.std() > 1e-3
+    np.testing.assert_allclose(by_onnx, by_torch, atol=1e-5)
 
 
 def test_the_onnx_file_names_no_file_of_the_machine(card: WeightsCard) -> None:
@@ -59,7 +61,7 @@ def test_exporting_the_shipped_weights_again_gives_the_same_logits(tmp_path: Pat
     again = load_card(write_model(state, shipped.input_size, tmp_path, {"version": "again"}))
     assert again.weights_sha256 == shipped.weights_sha256
     size = shipped.input_size
-    pixels = np.random.default_rng(1).normal(size=(4, 3, size, size)).astype(np.float32)
+    pixels = np.random.default_rng(1).integers(0, 256, (4, size, size, 3), np.uint8)
     np.testing.assert_allclose(OnnxEngine(again).run(pixels)[0], OnnxEngine(shipped).run(pixels)[0], atol=1e-5)
 
 

@@ -31,8 +31,9 @@ from tests.shield.work import check_invariants
 from tests.worker.stub import CARD
 from worker.app import register
 from worker.explain import Explainer, Explaining
+from worker.measuring import Scanner
 from worker.relay import relay
-from worker.scan import Scanner, Scanning
+from worker.scan import Scanning
 from worker.sweep import sweep
 
 ROOT = Path(__file__).parents[2]

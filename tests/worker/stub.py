@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.results import Box, ErrorCode, Face, ImageFacts, ModelFacts, Scan, ScanError, Why
 from pipeline.weights import WeightsCard
@@ -43,10 +43,14 @@ class StubScanner:
         self.explained: list[tuple[bytes, int]] = []
         self._before = before
 
-    def scan(self, images: Sequence[bytes]) -> list[Scan]:
+    def scan(self, images: Sequence[bytes]) -> Iterator[Scan]:
         self.batches.append(list(images))
+        return self._scans(images)
+
+    def _scans(self, images: Sequence[bytes]) -> Iterator[Scan]:
         self._before()
-        return [self._scan(content) for content in images]
+        for content in images:
+            yield self._scan(content)
 
     def explain(self, image: bytes, boxes: Sequence[Box], width: int) -> list[Why] | ScanError:
         self.explained.append((image, width))

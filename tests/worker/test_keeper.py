@@ -11,17 +11,27 @@ from shield import dispatch
 from tests.worker.conftest import House, wait_until
 from worker.keeper import STUCK, Keeper
 
-HANGING = """
+OPEN = """
 import sys, threading
 from shield.db import Database
 from worker.keeper import Keeper
-with Keeper(Database(sys.argv[1]), seconds=0.1).watching(patience=0.2):
+keeper = Keeper(Database(sys.argv[1]), seconds=0.1)
+"""
+HANGING = """
+with keeper.watching(patience=0.2):
+    threading.Event().wait()
+"""
+HANGING_AFTER_ANOTHER = """
+with keeper.watching(patience=0.2):
+    with keeper.watching(patience=3600.0):
+        pass
     threading.Event().wait()
 """
 
 
-def test_a_process_whose_scan_does_not_advance_ends_itself(tmp_path: Path) -> None:
-    line = [sys.executable, "-c", HANGING, f"sqlite:///{tmp_path / 'shield.db'}"]
+@pytest.mark.parametrize("program", [HANGING, HANGING_AFTER_ANOTHER])
+def test_a_process_whose_scan_does_not_advance_ends_itself(tmp_path: Path, program: str) -> None:
+    line = [sys.executable, "-c", OPEN + program, f"sqlite:///{tmp_path / 'shield.db'}"]
     ended = subprocess.run(line, cwd=Path(__file__).parents[2], check=False, capture_output=True, text=True, timeout=60)
     assert ended.returncode == STUCK
     assert "has not advanced" in ended.stderr
