@@ -43,6 +43,10 @@ class Leadership(Protocol):
         """Whether this process leads; takes the lead when it is free."""
         ...
 
+    def give_up(self) -> None:
+        """Let another process lead, from now on."""
+        ...
+
 
 class FileLeadership:
     """A lock on HOME/house.lock, for one machine. The kernel frees it with the process."""
@@ -61,6 +65,11 @@ class FileLeadership:
                 return False
         return self._held
 
+    def give_up(self) -> None:
+        """See Leadership."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._held = False
+
 
 class PostgresLeadership:
     """An advisory lock on PostgreSQL, for many machines. The server frees it with the connection."""
@@ -77,10 +86,14 @@ class PostgresLeadership:
             asked = self._connection.execute(text("select pg_try_advisory_lock(:key)"), {"key": HOUSE_LOCK})
             return bool(asked.scalar_one())
         except DBAPIError:
-            if self._connection is not None:
-                self._connection.invalidate()
-            self._connection = None
+            self.give_up()
             return False
+
+    def give_up(self) -> None:
+        """See Leadership."""
+        if self._connection is not None:
+            self._connection.invalidate()  # closes it for good: back in the pool it would keep the lock
+        self._connection = None
 
 
 @dataclass
@@ -190,6 +203,7 @@ def run(config: Settings) -> None:
                     chore.turn()
             time.sleep(config.sweep_seconds / 2)
     finally:
+        leadership.give_up()  # the turns in hand may take their time; leases that run out meanwhile are another's
         for one in beside:
             one.tell_to_stop()
         until = time.monotonic() + STOP_SECONDS

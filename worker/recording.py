@@ -27,6 +27,7 @@ from worker.policies import Policies
 log = logging.getLogger(__name__)
 
 LARGEST_VIEW = 32 * MIB  # bytes; views are small by the scanner's own doing
+MOST_PAUSE = 0.5  # seconds until the next try: others may be waiting for what could be written by now
 THREADS = 8  # views that are stored at a time: each waits for a disk or a network
 
 
@@ -66,7 +67,7 @@ class Recorder:
                     log.warning("chunk %s is left to the sweep, for it cannot be recorded: %s", held.chunk_id, error)
                     return
                 time.sleep(pause)
-                pause = min(2 * pause, 5.0)
+                pause = min(2 * pause, MOST_PAUSE)
                 self._keeper.advance()
             else:
                 if moved < len(found):

@@ -28,8 +28,10 @@ def leaders(house: House) -> list[int]:
 def test_one_of_two_leads_and_the_other_follows_when_it_has_gone(tmp_path: Path) -> None:
     first, second = FileLeadership(tmp_path / "house.lock"), FileLeadership(tmp_path / "house.lock")
     assert [first.held(), second.held(), first.held()] == [True, False, True]
-    del first
-    assert second.held()
+    first.give_up()
+    assert [second.held(), first.held()] == [True, False]
+    del second
+    assert first.held()
 
 
 @pytest.mark.parametrize("dialect", ["postgresql"])
@@ -41,6 +43,8 @@ def test_one_of_two_machines_leads_and_the_other_follows_when_its_connection_die
         session.execute(text("select pg_terminate_backend(:pid)"), {"pid": leaders(house)[0]})
     wait_until(lambda: not leaders(house))
     assert [second.held(), first.held(), first.held(), second.held()] == [True, False, False, True]
+    second.give_up()
+    assert [first.held(), second.held()] == [True, False]
     for database in databases:
         database.close()
 
@@ -81,6 +85,25 @@ def test_a_redis_that_takes_connections_and_never_answers_holds_up_no_sweep(hous
             expire(house, job)
             wait_until(lambda: house.chunks(job)[0].state == "ready")
         assert "relay waits" not in workers.log()  # it is waiting still
+
+
+def test_a_house_that_is_told_to_stop_while_redis_hangs_gives_up_the_lead_at_once(
+    house: House, workers: Workers
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        job = house.submit(b"face 1")
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        first = workers.start("worker", "house", SHIELD_REDIS_URL=url)
+        connection, _ = silent.accept()  # its relay waits for it now
+        with connection:
+            workers.start("worker", "house", SHIELD_REDIS_URL=url)
+            wait_until(lambda: workers.log().count("ready, process") == 2)
+            first.send_signal(signal.SIGTERM)
+            expire(house, job)
+            wait_until(lambda: house.chunks(job)[0].state == "ready")
+            assert first.poll() is None  # it waits still, and the other one has swept
+            assert first.wait(60) == 0
 
 
 def test_trouble_is_logged_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
