@@ -1,9 +1,10 @@
 """Runs a program and notes where its CPU time goes: `python -m benchmarks.bench.profiled FILE MODULE [ARGUMENT]...`.
 
 A thread wakes a hundred times a second. What each thread has computed since then, as the system's clock of that thread
-says, is put to the account of what the thread is doing now, as a stack of functions. Threads that no Python runs in are
-those of the networks' library; processes that this one has started are the decoders. What has been noted so far stands
-in the file, written anew twice a second: who wants to know of a stretch of time subtracts.
+says, is put to the account of what the thread is doing now, as a stack of functions; where it has just ended what it
+did, to the account of the thread by its name. Threads that no Python runs in are those of the networks' library;
+processes that this one has started are the decoders. What has been noted so far stands in the file, written anew twice
+a second: who wants to know of a stretch of time subtracts.
 """
 
 import itertools
@@ -18,13 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from benchmarks.bench.stages import DECODERS, NATIVE
+from benchmarks.bench.stages import DECODERS, NATIVE, THREAD
 from benchmarks.stack import ROOT, cpu_seconds, family
 
 EVERY: Final = 0.01  # seconds
 LOOKS: Final = 50  # between two writings
 OWN: Final = ("pipeline", "worker", "shield")
-OTHER: Final = "other"
 TASKS: Final = Path("/proc/self/task")
 
 
@@ -66,12 +66,13 @@ class Profile:
 
     def _look(self) -> None:
         frames = sys._current_frames()  # noqa: SLF001 - there is no other door
-        python = {thread.native_id: frames.get(thread.ident or 0) for thread in threading.enumerate()}
+        python = {thread.native_id: (thread.name, frames.get(thread.ident or 0)) for thread in threading.enumerate()}
         for entry in os.scandir(TASKS):
             native = int(entry.name)
             spent = thread_seconds(native)
             if native != self._thread.native_id:
-                where = stack_of(python[native]) or OTHER if native in python else NATIVE
+                name, frame = python.get(native, ("", None))
+                where = stack_of(frame) or (THREAD + (name.rpartition("_")[0] or name) if name else NATIVE)
                 self._seconds[where] += max(spent - self._seen.get(native, 0.0), 0.0)
             self._seen[native] = spent
 

@@ -6,7 +6,12 @@ from pathlib import Path
 
 NATIVE = "threads of the networks' library"
 DECODERS = "JPEG decode, in its own processes"
-NETWORKS = ("pipeline/engine", "pipeline/torch_engine")
+THREAD = "thread "  # and its name: what it did between two looks, and had ended by the second
+NETWORKS = (
+    "pipeline/engine",
+    "pipeline/torch_engine",
+    *(THREAD + name for name in ("blazeface-back", "blazeface-short", "shield-lite0")),  # engines name them so
+)
 
 
 def shares(before: Path, after: Path) -> dict[str, float]:
