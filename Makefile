@@ -40,6 +40,9 @@ endif
 imports: .venv-dev
 	$(DEV)/lint-imports
 
+# Tests wait as much as they work: more processes than cores pay. A file's tests stay together, for they share fixtures.
+TEST_PROCESSES := 3
+
 suite: .venv-dev .venv-training .venv-baselines
 	$(DEV)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --ignore=tests/training --ignore-glob='*/test_torch_*.py'
 

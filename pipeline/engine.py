@@ -48,8 +48,8 @@ class OnnxEngine:
     PASS_IMAGES. `file`: which of the card's, "onnx" or "onnx-int8".
 
     Passes run side by side, each on one thread: threads then wait for one another once a call instead of once a layer,
-    and what a small pass computes stays in its core's cache, while a big one's goes to memory and back. Where there are
-    fewer images than threads, all threads share one pass.
+    and what a small pass computes stays in its core's cache, while a big one's goes to memory and back. Of the last
+    passes, that would leave half of the threads or more without one, all threads share each.
     """
 
     def __init__(self, card: WeightsCard, threads: int = 0, images: int = 0, file: str = "onnx") -> None:
@@ -63,11 +63,11 @@ class OnnxEngine:
 
     def run(self, pixels: Pixels) -> list[Floats]:
         """See Engine."""
-        if len(pixels) < self._threads:
-            return _outputs(self._shared, pixels)
-        parts = list(
-            self._pool.map(partial(_outputs, self._alone), passes(pixels, self.images * self.card.input_size**2))
-        )
+        waiting = list(passes(pixels, self.images * self.card.input_size**2))
+        rest = len(waiting) % self._threads
+        full = len(waiting) - (rest if 2 * rest <= self._threads else 0)
+        parts = list(self._pool.map(partial(_outputs, self._alone), waiting[:full]))
+        parts += [_outputs(self._shared, one) for one in waiting[full:]]
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
 
