@@ -124,7 +124,7 @@ def test_one_account_cannot_keep_the_others_waiting(
 def test_who_asked_first_is_answered_first(database: Database, account_id: str) -> None:
     with database.write() as session:
         first, second = done(session, account_id, 2)
-        for item_id, seconds in ((first, 1), (second, 2)):
+        for item_id, seconds in ((first, 1000), (second, 2000)):
             explanations.ask(session, account_id, item_id).asked_at = now(session) - timedelta(seconds=seconds)
             session.flush()
         assert [take_one(session).item_id for _ in range(2)] == [second, first]

@@ -44,6 +44,7 @@ def test_one_of_two_machines_leads_and_the_other_follows_when_its_connection_die
     wait_until(lambda: not leaders(house))
     assert [second.held(), first.held(), first.held(), second.held()] == [True, False, False, True]
     second.give_up()
+    wait_until(lambda: not leaders(house))
     assert [first.held(), second.held()] == [True, False]
     for database in databases:
         database.close()
