@@ -44,7 +44,7 @@ imports: .venv-dev
 TEST_PROCESSES := 3
 
 suite: .venv-dev .venv-training .venv-baselines
-	$(DEV)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --ignore=tests/training --ignore-glob='*/test_torch_*.py'
+	$(DEV)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --max-worker-restart=0 --ignore=tests/training --ignore-glob='*/test_torch_*.py'
 
 torch-suite: .venv-training
 ifneq ($(PYTHON311),)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import Column, ColumnElement, Select, Table, bindparam, case, or_, select, update
+from sqlalchemy import Boolean, Column, ColumnElement, Select, Table, bindparam, case, or_, select, update
 from sqlalchemy.orm import Session
 
 from shield import cases, events, outbox, rows, turns
@@ -96,7 +96,9 @@ FIRST = (
     .limit(1)
 )
 FIRST_IN_COMPANY = FIRST.where(CHUNK.c.alone.is_(False))
-FIRST_OF_OTHERS = FIRST.where(CHUNK.c.account_id.not_in(bindparam("not_of", expanding=True)))
+FIRST_OF_OTHERS = FIRST.where(CHUNK.c.account_id.not_in(bindparam("not_of", expanding=True))).where(
+    or_(CHUNK.c.alone.is_(False), bindparam("alone", type_=Boolean))
+)
 NEXT, NEXT_IN_COMPANY, NEXT_OF_OTHERS = (
     first.with_for_update(skip_locked=True) for first in (FIRST, FIRST_IN_COMPANY, FIRST_OF_OTHERS)
 )
@@ -166,18 +168,19 @@ def lease_next(session: Session, seconds: float, company: bool = False, lanes: S
     return _lease_first(session, seconds, NEXT_IN_COMPANY if company else NEXT, {"ahead": False}, lanes)
 
 
-def ready_ahead(session: Session, not_of: Collection[str] = ()) -> bool:
+def ready_ahead(session: Session, not_of: Collection[str] = (), company: bool = False) -> bool:
     """Whether `lease_ahead` would find one: a look, likewise."""
-    bound = {"ahead": True, "not_of": list(not_of)}
+    bound = {"ahead": True, "not_of": list(not_of), "alone": not company}
     return any(session.scalars(FIRST_OF_OTHERS, {"lane": lane, **bound}).first() is not None for lane in LANES)
 
 
-def lease_ahead(session: Session, seconds: float, not_of: Collection[str] = ()) -> Lease | None:
+def lease_ahead(session: Session, seconds: float, not_of: Collection[str] = (), company: bool = False) -> Lease | None:
     """Take the next ready chunk that is to be fetched ahead and is not of these accounts, likewise.
 
     While it is only fetched, a worker's death is not its fault: `begin` says when its scan begins.
     """
-    return _lease_first(session, seconds, NEXT_OF_OTHERS, {"ahead": True, "not_of": list(not_of)})
+    bound = {"ahead": True, "not_of": list(not_of), "alone": not company}
+    return _lease_first(session, seconds, NEXT_OF_OTHERS, bound)
 
 
 def _lease_first(

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 FETCHES = 48
 ACCOUNT_FETCHES = 16  # of one account: others always find room, however slow its servers are
 CHUNK_FETCHES = 8  # of one chunk
+ALONE = 4  # chunks that are scanned alone: one after the other, so that more would only wait here, and die with us
 PART_BYTES = 64 * MIB  # of fetched images that are held together
 
 
@@ -76,11 +77,12 @@ class Ahead:
             if fetches.total() >= FETCHES:
                 return
             full = [account for account, count in fetches.items() if count >= ACCOUNT_FETCHES]
+            company = self._alone() >= ALONE
             with self._database.read() as session:
-                if not dispatch.ready_ahead(session, full):
+                if not dispatch.ready_ahead(session, full, company):
                     return
             with self._database.write() as session:
-                held = dispatch.lease_ahead(session, self._seconds, full)
+                held = dispatch.lease_ahead(session, self._seconds, full, company)
             if held is None:
                 return
             thread = threading.Thread(target=self._fetch, args=(held,), name="ahead", daemon=True)
@@ -130,6 +132,11 @@ class Ahead:
         for held in leases:
             count[held.account_id] += min(len(held.items), CHUNK_FETCHES)
         return count
+
+    def _alone(self) -> int:
+        """How many chunks in hand are to be scanned alone."""
+        with self._changing:
+            return sum(held.alone for held in self._in_hand.values())
 
     def _fetch(self, held: Lease) -> None:
         try:

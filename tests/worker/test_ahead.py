@@ -214,6 +214,23 @@ def test_of_chunks_that_workers_died_on_one_is_scanned_at_a_time_and_both_queues
     house.check()
 
 
+def test_few_chunks_that_workers_died_on_are_in_hand_and_the_others_wait_for_other_workers(
+    house: House, servers: Servers
+) -> None:
+    suspects = submit(house, "slow", *[f"http://dead.example/{n}" for n in range(12)], chunk_items=1)
+    abandon(house, suspects)
+    other = submit(house, "beta", "http://dead.example/in-company")
+    scanning = scanning_with(house, servers, StubScanner())
+    scanning.ahead.begin()
+    wait_until(lambda: len(servers.asked) == ahead.ALONE + 1)
+    assert "http://dead.example/in-company" in servers.asked
+    assert [chunk.state for chunk in house.chunks(suspects)].count("ready") == 12 - ahead.ALONE
+    servers.hold.set()
+    for job in (suspects, other):
+        wait_until(lambda job=job: state(house, job) == "ended", meanwhile=scanning.scan_ready)  # type: ignore[misc]
+    house.check()
+
+
 def test_what_storage_that_is_away_gives_back_is_not_asked_for_again_and_again(house: House, servers: Servers) -> None:
     jobs_ = [submit(house, name, "http://good.example/1") for name in ("a", "b", "c")]
     servers.away = True
