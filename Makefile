@@ -107,10 +107,10 @@ audit: .venv-dev ## ask whether a locked dependency has a known hole, and write 
 	@echo "bill of materials (CycloneDX): var/sbom.json"
 
 lock: .venv-dev ## resolve pyproject.toml's groups anew into requirements/*.txt, newest releases first
-	@for group in runtime dev training baselines; do \
+	@for group in runtime dev gpu training baselines; do \
 	    case $$group in \
 	        runtime) extra="--no-config" ;; \
-	        dev) extra="--no-config --constraint requirements/runtime.txt" ;; \
+	        dev | gpu) extra="--no-config --constraint requirements/runtime.txt" ;; \
 	        training) extra="" ;; \
 	        baselines) extra="--override requirements/baselines-overrides.txt" ;; \
 	    esac; \

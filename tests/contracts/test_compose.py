@@ -130,7 +130,7 @@ def copied() -> set[str]:
 
 def test_the_image_holds_every_package_that_its_programs_import() -> None:
     packages = {"api", "worker", "pipeline", "shield", "migrations"}
-    assert copied() == packages | {"requirements/runtime.txt"}
+    assert copied() == packages | {"requirements/runtime.txt", "requirements/gpu.txt"}
     assert all((ROOT / source).exists() for source in copied())
 
 
@@ -140,8 +140,28 @@ def test_the_builder_gets_what_the_image_copies_and_nothing_else() -> None:
     assert {line[1:] for line in lines if line.startswith("!")} == copied()
 
 
-def test_the_image_is_run_by_a_user_without_rights() -> None:
-    found = re.search(r"^USER (\d+):(\d+)$", DOCKERFILE, re.MULTILINE)
+@pytest.mark.parametrize("stage", re.split(r"^(?=FROM )", DOCKERFILE, flags=re.MULTILINE)[1:])
+def test_every_image_is_run_by_a_user_without_rights(stage: str) -> None:
+    users = re.findall(r"^USER (\S+)$", stage, re.MULTILINE)
+    if not users:
+        assert stage.startswith("FROM programs")  # whose user it keeps
+        return
+    found = re.fullmatch(r"(\d+):(\d+)", users[-1])
     assert found
     assert f"--uid {found[1]}" in DOCKERFILE
     assert int(found[1]) >= 1000
+
+
+def test_the_image_that_is_built_without_a_target_has_no_torch() -> None:
+    assert DOCKERFILE.rstrip().endswith("\nFROM programs")
+    assert "gpu.txt" not in DOCKERFILE.split("FROM programs AS gpu")[0]
+
+
+def test_the_page_of_settings_says_how_compose_scans_on_cuda() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    found = re.search(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert found
+    override = yaml.safe_load(found[1])
+    assert faults(override) == []
+    assert override["services"].keys() <= SERVICES.keys()
+    assert f"AS {override['services']['scan']['build']['target']}\n" in DOCKERFILE

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from tests.conftest import PROJECT
 
-LOCKED = ("runtime", "dev", "training", "baselines")
+LOCKED = ("runtime", "dev", "gpu", "training", "baselines")
 PIN = re.compile(r"^(?P<name>[a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==(?P<version>[^\s;]+)", re.MULTILINE)
 INDEX_HOSTS = re.compile(r"\b(?:pypi|pythonhosted|npmjs|debian|anaconda)\.(?:org|com|net)\b")
 INDEX_OPTIONS = re.compile(r"^\s*(?:-i|-f|--(?:extra-)?index-url|--find-links|--trusted-host)\b", re.MULTILINE)
@@ -55,6 +55,13 @@ def test_every_pin_of_a_lock_carries_a_hash(group: str) -> None:
 def test_tests_run_on_the_versions_that_the_system_runs_on() -> None:
     dev = pins_of("dev")
     assert {name: dev.get(name) for name in pins_of("runtime")} == pins_of("runtime")
+
+
+def test_what_cuda_needs_replaces_no_version_that_the_system_runs_on() -> None:
+    runtime, gpu = pins_of("runtime"), pins_of("gpu")
+    both = runtime.keys() & gpu.keys()
+    assert "numpy" in both
+    assert {name: gpu[name] for name in both} == {name: runtime[name] for name in both}
 
 
 def test_no_file_of_the_tree_names_a_package_index() -> None:
