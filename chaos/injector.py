@@ -54,14 +54,16 @@ class Injector:
         ended = threading.Event()
         watching = threading.Thread(target=self._watch_hits, args=(ended,))
         watching.start()
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fault") as threads:
-            for number, kind in enumerate(drawn):
-                threads.submit(self._inject, kind)
-                progress(number)
-                time.sleep(min(self.random.expovariate(1 / gap), 4 * gap))
-        for step in STEPS:
-            self.faults.stack.armory.disarm(step)
-        ended.set()
+        try:
+            with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fault") as threads:
+                for number, kind in enumerate(drawn):
+                    threads.submit(self._inject, kind)
+                    progress(number)
+                    time.sleep(min(self.random.expovariate(1 / gap), 4 * gap))
+            for step in STEPS:
+                self.faults.stack.armory.disarm(step)
+        finally:
+            ended.set()
         watching.join()
 
     def _inject(self, kind: str) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 TICK = 0.01  # seconds between two looks at the children
+CLOSE_SECONDS = 30.0
 
 
 class Born:
@@ -85,8 +86,10 @@ class Nursery:
             return Born(self, self._born.pop())
 
     def close(self) -> None:
-        """End it, and whatever it still has."""
-        self._process.communicate()
+        """End it, and whatever it still has. Raises TimeoutExpired."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait(CLOSE_SECONDS)
 
     def _listen(self) -> None:
         for line in self._process.stdout or ():

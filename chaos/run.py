@@ -143,13 +143,18 @@ def run(order: Order) -> Result:
         for client in clients:
             receiver.trust(client.name, client.subscribe(receiver.url(client.name)))
         threads = [threading.Thread(target=client.run, name=client.name) for client in clients]
-        for thread in threads:
-            thread.start()
-        until(lambda: any(client.sent for client in clients))
-        kinds = order.kinds or deck(faults.kinds, order.faults, drawn)
-        injector.run(kinds, order.gap, lambda number: _say(order, number, clients))
-        enough.set()
-        quiet = _wait(order, clients, threads, stack)
+        try:
+            for thread in threads:
+                thread.start()
+            until(lambda: any(client.sent for client in clients))
+            kinds = order.kinds or deck(faults.kinds, order.faults, drawn)
+            injector.run(kinds, order.gap, lambda number: _say(order, number, clients))
+            enough.set()
+            quiet = _wait(order, clients, threads, stack)
+        except BaseException:  # an interrupt leaves no client that goes on for ever
+            for client in clients:
+                client.gave_up = True
+            raise
         probe.stop()
         receiver.close()
         if quiet:

@@ -107,7 +107,7 @@ class Keeper:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            process.wait(STOP_SECONDS)
 
     def again(self, name: str, env: Mapping[str, str] | None = None) -> None:
         """Start a program that was stopped, perhaps in another environment."""

@@ -16,6 +16,7 @@ import pytest
 
 from deepfake_shield.__main__ import main
 from tests.clients.house import House
+from tests.processes import ended
 
 CLIENT = Path(__file__).parents[2] / "clients" / "python"
 Run = Callable[..., tuple[int, str, str]]
@@ -165,7 +166,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(house: House, run: Run, photo
     _, job, _ = run("scan", photos, "--no-wait")
     house.scan_all()
     line, env = command(house, "results", job.strip(), "--format", "jsonl")
-    with subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with ended(subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline().startswith(b"{")
@@ -176,7 +177,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(house: House, run: Run, photo
 
 def test_an_interrupt_says_how_to_go_on(house: House, photos: Path) -> None:
     line, env = command(house, "scan", photos)
-    with subprocess.Popen(line, env=env, stderr=subprocess.PIPE, text=True) as process:
+    with ended(subprocess.Popen(line, env=env, stderr=subprocess.PIPE, text=True)) as process:
         assert process.stderr is not None
         while "scan 0%" not in process.stderr.readline():
             pass

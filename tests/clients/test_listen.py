@@ -19,6 +19,7 @@ from deepfake_shield import CannotListen, NotConfigured, NotVerified, verify
 from deepfake_shield.__main__ import main
 from deepfake_shield.receiver import MAX_BODY, Receiver
 from tests.clients.test_command import CLIENT
+from tests.processes import ended
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 OTHER = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
@@ -150,9 +151,8 @@ def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str]) -> Non
 def test_the_command_listens_until_it_is_interrupted() -> None:
     line = [sys.executable, "-m", "deepfake_shield", "listen", "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(CLIENT), "DEEPFAKE_SHIELD_WEBHOOK_SECRET": SECRET}
-    with subprocess.Popen(
-        line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as listening:
+    pipe = subprocess.PIPE
+    with ended(subprocess.Popen(line, env=environment, stdout=pipe, stderr=pipe, text=True)) as listening:
         assert listening.stderr is not None
         url = listening.stderr.readline().split()[2].rstrip(";")
         assert httpx.post(url, content=BODY, headers=signed(SECRET), trust_env=False).status_code == 204

@@ -7,26 +7,28 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 
 import httpx
 import pytest
 from PIL import Image
 
 from tests.flow.stack import ROOT
+from tests.processes import ended
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
 
 OUT = ROOT / "var" / "demo"
 
 
-def start() -> subprocess.Popen[str]:
+def start() -> AbstractContextManager[subprocess.Popen[str]]:
     """The demo, in the environment of somebody who has an installation elsewhere, and with limits that forbid it."""
     line = [sys.executable, "samples/demo.py"]
     env = os.environ | {
         "SHIELD_MAX_ITEMS": "3",
         "SHIELD_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/somebody-elses",
     }
-    return subprocess.Popen(line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return ended(subprocess.Popen(line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> None:
@@ -76,7 +78,8 @@ def cases_after_the_demo() -> list[str]:
     """The ids of the cases in the system that is started as the demo's last words say."""
     line = [sys.executable, "-m", "shield", "up", "--while-stdin"]
     env = os.environ | {"SHIELD_HOME": "var/demo/home", "SHIELD_PORT": "0"}
-    with subprocess.Popen(line, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as system:
+    pipe = subprocess.PIPE
+    with ended(subprocess.Popen(line, cwd=ROOT, env=env, stdin=pipe, stdout=pipe, text=True)) as system:
         assert system.stdout is not None
         url = next(line.split()[-1] for line in system.stdout if "is up at" in line)
         key = (OUT / "key").read_text().strip()

@@ -18,6 +18,7 @@ import pytest
 from pipeline import confine
 from pipeline.images import DecodeLimits, Decoder
 from tests.pipeline.photos import PROJECT, encoded, little_photo
+from tests.processes import ended
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="macOS has limits alone")
 filter_only = pytest.mark.skipif(
@@ -132,7 +133,7 @@ def test_a_child_ends_with_the_worker_even_while_it_hangs() -> None:
         "import os, signal, time; from pipeline.images import Decoder; d = Decoder(); d.start();"
         " os.kill(d.pid, signal.SIGSTOP); print(d.pid, flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", worker], stdout=subprocess.PIPE, cwd=PROJECT) as process:
+    with ended(subprocess.Popen([sys.executable, "-c", worker], stdout=subprocess.PIPE, cwd=PROJECT)) as process:
         assert process.stdout is not None
         child = Path(f"/proc/{int(process.stdout.readline())}")
         assert child.exists()
