@@ -3,7 +3,6 @@
 import hashlib
 import io
 import math
-import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -21,7 +20,7 @@ from pipeline.batching import run_in_batches
 from pipeline.crops import Pixels, Sizes, square_around, square_crop
 from pipeline.decoders import DecoderPool
 from pipeline.detections import SCORE, Floats
-from pipeline.engine import Engine, OnnxEngine
+from pipeline.engine import Engine, OnnxEngine, usable_cores
 from pipeline.explain import explain
 from pipeline.faces import DetectorSettings, FaceDetector, as_box
 from pipeline.hashes import perceptual_hash
@@ -96,7 +95,7 @@ class Scanner:
             self._detector = FaceDetector(back, short, self.settings.detector)
         self._model = ModelFacts(self.card.name, self.card.version, self.card.weights_sha256)
         self._pixel_seconds = PIXEL_SECONDS
-        self._decoders = DecoderPool(self.settings.decoders or min(os.cpu_count() or 1, 4), self.settings.limits)
+        self._decoders = DecoderPool(self.settings.decoders or min(usable_cores(), 4), self.settings.limits)
 
     @property
     def card(self) -> WeightsCard:

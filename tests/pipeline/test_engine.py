@@ -60,7 +60,8 @@ def test_a_pass_counts_in_pixels_so_that_larger_pictures_come_in_smaller_ones() 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process to cores")
 def test_a_process_that_is_pinned_uses_its_own_cores_alone() -> None:
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-    code += "from pipeline.engine import usable_cores; print(usable_cores())"
+    code += "from pipeline.engine import usable_cores; from pipeline.scan import Scanner;"
+    code += "scanner = Scanner(); print(usable_cores(), scanner._decoders.size); scanner.close()"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "1"
+    assert answer.stdout.split() == ["1", "1"]
     assert usable_cores() == len(os.sched_getaffinity(0))
