@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.stateful import get_state_machine_test
 from schemathesis import Case, CheckContext, Response
 from schemathesis.core.result import Ok
@@ -34,6 +34,7 @@ def unhurried(examples: int, steps: int = 1) -> settings:
         stateful_step_count=steps,
         deadline=None,
         derandomize=True,
+        phases=[Phase.generate],  # a failure is told as it was found: to look for a shorter one takes minutes
         suppress_health_check=list(HealthCheck),
     )
 
