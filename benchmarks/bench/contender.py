@@ -66,12 +66,12 @@ class Contender:
 
 
 @contextmanager
-def contending(name: str) -> Iterator[Contender]:
-    """A contender of this name, ended with the block."""
+def contending(name: str, core: int | None = None) -> Iterator[Contender]:
+    """A contender of this name, pinned to a core where one is given, ended with the block."""
     python, _ = CONTENDERS[name]
     if not python.exists():
         raise ContenderError(f"{python} is missing: `make bench` makes it")
-    log = CACHE / "logs" / f"{name}.log"
+    log = CACHE / "logs" / (f"{name}.log" if core is None else f"{name}-{core}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as errors:
         process = subprocess.Popen(
@@ -83,6 +83,8 @@ def contending(name: str) -> Iterator[Contender]:
             text=True,
         )
     with process:
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})  # before it has started a thread or a child
         try:
             yield Contender(name, process, log)
         finally:

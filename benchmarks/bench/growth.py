@@ -1,17 +1,22 @@
 """Growth: more workers, and more images.
 
-`measure`: one worker pinned to a core with one thread, and two, each on a core of its own. `measure_long`: a long job
-of small photos through the whole system; what an image costs and what a worker holds, beside a short job before.
+`measure`: one worker pinned to a core with one thread, and two, each on a core of its own; and the scanner alone
+likewise, without API, queue and database, to see what the cores have to give. `measure_long`: a long job of small
+photos through the whole system; what an image costs and what a worker holds, beside a short job before.
 """
 
 import io
+import os
 import statistics
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
 from PIL import Image
 
+from benchmarks.bench.contender import Contender, contending
 from benchmarks.bench.effort import Effort, progress
 from benchmarks.bench.installation import SCAN, Client, installed, scanning
 from benchmarks.bench.photos import BAR_KIND, photos_of
@@ -26,7 +31,8 @@ SMALL = (64, 48)  # pixels of the long run's photos: one pass of the detector, s
 
 def measure(effort: Effort) -> tuple[dict[str, Any], list[Bar]]:
     """Images a second with one and with two workers; the record and the bar."""
-    photos = [path.read_bytes() for path in photos_of(BAR_KIND)]
+    paths = photos_of(BAR_KIND)
+    photos = [path.read_bytes() for path in paths]
     rates: dict[int, list[float]] = {1: [], 2: []}
     with installed(threads=1) as stack:
         client = Client(stack, "growth")
@@ -34,9 +40,37 @@ def measure(effort: Effort) -> tuple[dict[str, Any], list[Bar]]:
             for workers, found in rates.items():
                 progress(f"growth, round {number + 1} of {effort.rounds}, {workers} of 2 workers")
                 found.append(_rate(stack, client, workers, photos, workers * effort.job // 2))
+    system = _figures(rates)
+    alone = _alone([str(path) for path in paths], effort)
+    return {"system": system, "alone": alone}, [Bar("two_workers_over_one", system["ratio"], 1.6)]
+
+
+def _figures(rates: dict[int, list[float]]) -> dict[str, Any]:
+    """Medians of the rounds, and of the ratios within them."""
+    medians = {str(workers): statistics.median(found) for workers, found in rates.items()}
     ratio = statistics.median(two / one for one, two in zip(rates[1], rates[2], strict=True))
-    record = {"images_per_second": {str(workers): statistics.median(found) for workers, found in rates.items()}}
-    return record | {"ratio": ratio}, [Bar("two_workers_over_one", ratio, 1.6)]
+    return {"images_per_second": medians, "ratio": ratio}
+
+
+def _alone(photos: list[str], effort: Effort) -> dict[str, Any]:
+    """The same of one scanner and of two, each pinned to a core, with nothing else on the machine."""
+    times = max(1, effort.job // 2 // len(photos))
+
+    def scan(contender: Contender) -> None:
+        contender.ask("scan", photos=photos, times=times)
+
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    cores = (sorted(os.sched_getaffinity(0)) * 2)[:2] if hasattr(os, "sched_getaffinity") else (None, None)
+    with ExitStack() as running, ThreadPoolExecutor(2) as asking:
+        scanners = [running.enter_context(contending("shield", core)) for core in cores]
+        list(asking.map(scan, scanners))  # warms up
+        for _ in range(effort.rounds):
+            for count, found in rates.items():
+                progress(f"growth, the scanner alone, {count} of 2")
+                began = time.monotonic()
+                list(asking.map(scan, scanners[:count]))
+                found.append(count * times * len(photos) / (time.monotonic() - began))
+    return _figures(rates)
 
 
 def _rate(stack: Stack, client: Client, workers: int, photos: Sequence[bytes], images: int) -> float:

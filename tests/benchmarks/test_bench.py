@@ -87,7 +87,8 @@ def assert_measured(level: str, found: dict[str, Any]) -> None:
             assert found["stages"]["JPEG decode"] > 0
             assert found["latency"]["idle"]["p95_ms"] > 0
         case "growth":
-            assert all(rate > 0 for rate in found["images_per_second"].values())
+            assert all(rate > 0 for of in found.values() for rate in of["images_per_second"].values())
+            assert found.keys() == {"system", "alone"}
         case _:
             assert found["long"]["images"] == 80
             assert found["worker_mib"][0] > 10
