@@ -1,12 +1,14 @@
 """The database door: engine, sessions, clock.
 
-SQLite (embedded) runs in WAL with synchronous=FULL, and a writing transaction begins with BEGIN IMMEDIATE, so that two
-writers wait for each other instead of failing half-way. PostgreSQL runs in READ COMMITTED, and every wait has an end.
+SQLite (embedded) runs in WAL with synchronous=FULL, NORMAL where only a lease is written, and a writing transaction
+begins with BEGIN IMMEDIATE, so that two writers wait for each other instead of failing half-way. PostgreSQL runs in
+READ COMMITTED, and every wait has an end.
 No network call belongs inside a transaction.
 """
 
 import logging
 import secrets
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,13 +24,16 @@ from shield.errors import StorageUnavailable
 
 log = logging.getLogger(__name__)
 
-BUSY_SECONDS = 10  # how long a writer waits for another: for the whole of SQLite, for a row of PostgreSQL
+BUSY_SECONDS = 10.0  # how long a writer waits for another: for the whole of SQLite, for a row of PostgreSQL
+# Between two looks of a writer whether SQLite's other ones are done: the first is doubled up to the last.
+FIRST_LOOK_SECONDS = 0.0005
+LAST_LOOK_SECONDS = 0.008
 POSTGRES = {
     "connect_timeout": 5,
     "tcp_user_timeout": 30_000,  # ms until a server that acknowledges nothing counts as gone
     # A statement that takes a minute is ended, and so is a transaction whose process has not asked for anything in a
     # minute: it is frozen, and holds locks.
-    "options": f"-c lock_timeout={BUSY_SECONDS}s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
+    "options": f"-c lock_timeout={BUSY_SECONDS:g}s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
 }
 CLOCK = select(func.clock_timestamp())
 LOCK_TIMEOUT = text("select set_config('lock_timeout', :wait, true)")  # of this transaction alone
@@ -80,23 +85,45 @@ def open_engine(url: str) -> Engine:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
-            f"busy_timeout={BUSY_SECONDS * 1000}",
+            f"busy_timeout={BUSY_SECONDS * 1000:.0f}",
         ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         options = connection.get_execution_options()
-        hurried = "wait_ms" in options
-        if hurried:  # SQLite waits where a writing transaction begins, and nowhere after
-            connection.exec_driver_sql(f"PRAGMA busy_timeout={options['wait_ms']}")
-        try:
-            connection.exec_driver_sql(options.get("begin_with", "BEGIN"))
-        finally:
-            if hurried:
-                connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+        if "wait" in options:  # SQLite waits where a writing transaction begins, and nowhere after
+            _begin_writing(connection, options["wait"], options["durable"])
+        else:
+            connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def _begin_writing(connection: Connection, wait: float | None, durable: bool) -> None:
+    """BEGIN IMMEDIATE as soon as the other writers let it, looked for in ever longer steps.
+
+    SQLite's own steps are made for transactions of a tenth of a second: two workers whose transactions take a few
+    milliseconds would sleep through most of the time in which they could write.
+    """
+    driver: Any = connection.connection.driver_connection
+    until, pause = time.monotonic() + (BUSY_SECONDS if wait is None else wait), FIRST_LOOK_SECONDS
+    driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+    driver.execute("PRAGMA busy_timeout=0")
+    try:
+        while time.monotonic() < until:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    break
+                time.sleep(pause)
+                pause = min(2 * pause, LAST_LOOK_SECONDS)
+            else:
+                return
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # raises what hinders it, as SQLAlchemy says it
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
 
 
 class Database:
@@ -104,7 +131,9 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = open_engine(url)
-        self._writing = self.engine.execution_options(begin_with="BEGIN IMMEDIATE")
+        self._writing = {
+            durable: self.engine.execution_options(wait=None, durable=durable) for durable in (True, False)
+        }
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self._unreached = False
 
@@ -115,13 +144,14 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self, wait: float | None = None) -> Iterator[Session]:
+    def write(self, wait: float | None = None, *, durable: bool = True) -> Iterator[Session]:
         """One transaction: committed at the end, rolled back on an exception.
 
-        Another writer is waited for BUSY_SECONDS, or as many as `wait` says. Raises StorageUnavailable when the
-        database cannot be reached, is locked, read-only or full.
+        Another writer is waited for BUSY_SECONDS, or as many as `wait` says. What is not `durable` outlives every
+        process, but not a power cut, and SQLite need not wait for the disk: for leases, whose holders die with the
+        machine. Raises StorageUnavailable when the database cannot be reached, is locked, read-only or full.
         """
-        engine = self._writing if wait is None else self._writing.execution_options(wait_ms=int(wait * 1000))
+        engine = self._writing[durable] if wait is None else self._writing[durable].execution_options(wait=wait)
         with self._guard(), Session(engine, expire_on_commit=False) as session, session.begin():
             if wait is not None and not self.is_sqlite:
                 session.execute(LOCK_TIMEOUT, {"wait": f"{int(wait * 1000)}ms"})

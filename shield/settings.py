@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     retention_days: float = Field(30.0, gt=0, description="Jobs that ended so long ago are purged, images and all.")
     purge_seconds: float = Field(60.0, gt=0, description="How often what is expired or deleted is purged.")
 
-    chunk_items: int = Field(32, ge=1, le=64, description="Items that are leased and queued together.")
+    chunk_items: int = Field(64, ge=1, le=64, description="Items that are leased and queued together.")
     batch_images: int = Field(64, ge=1, description="Images that a worker scans together.")
     company_seconds: float = Field(
         0.004, ge=0, le=1, description="How long an image that somebody waits for waits for others to share its batch."

@@ -81,7 +81,7 @@ class Ahead:
             with self._database.read() as session:
                 if not dispatch.ready_ahead(session, full, company):
                     return
-            with self._database.write() as session:
+            with self._database.write(durable=False) as session:
                 held = dispatch.lease_ahead(session, self._seconds, full, company)
             if held is None:
                 return

@@ -92,7 +92,7 @@ class Keeper:
             return
         asked = time.monotonic()
         try:
-            with self._database.write() as session:
+            with self._database.write(durable=False) as session:
                 renewed = dispatch.renew(session, leases, self._seconds)
         except StorageUnavailable:
             return  # tried again at the next turn; the leases may outlive it

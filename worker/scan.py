@@ -102,7 +102,7 @@ class Scanning:
                 with self._database.read() as session:
                     if not dispatch.ready(session, lane, accompanied):
                         break
-                with self._database.write() as session:
+                with self._database.write(durable=False) as session:
                     held = dispatch.lease_next(session, self._config.lease_seconds, accompanied, (lane,))
             except StorageUnavailable:
                 if not (company or leases):
@@ -133,7 +133,7 @@ class Scanning:
 
     def _scan_parcels(self, parcels: Sequence[Parcel]) -> None:
         try:
-            with self._database.write() as session:
+            with self._database.write(durable=False) as session:
                 living = dispatch.begin(session, [parcel.held for parcel in parcels])
             held = [parcel for parcel in parcels if parcel.held.chunk_id in living]
             fetched = [answer for parcel in held for answer in parcel.part]

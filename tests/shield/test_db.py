@@ -65,6 +65,15 @@ def test_who_can_do_without_waits_a_moment_for_another_writer_and_the_next_one_a
         assert session.scalars(select(Account.name)).all() == ["third"]
 
 
+@pytest.mark.parametrize("dialect", ["sqlite"])
+def test_what_is_recorded_waits_for_the_disk_and_a_lease_does_not(database: Database) -> None:
+    full, normal = 2, 1
+    for durable, kept in ((True, full), (False, normal), (True, full)):
+        with database.write(durable=durable) as session:
+            assert session.execute(text("PRAGMA synchronous")).scalar() == kept
+            assert session.execute(text("PRAGMA busy_timeout")).scalar() == db.BUSY_SECONDS * 1000
+
+
 def test_more_threads_than_any_pool_read_at_once(database: Database) -> None:
     together = threading.Barrier(40, timeout=30)
 
