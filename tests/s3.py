@@ -20,6 +20,7 @@ from nanio.app import build_app
 from nanio.auth.credentials import StaticCredentialResolver
 from nanio.config import Settings as NanioSettings
 
+from shield import s3
 from shield.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class S3Server:
 
     def settings(self, monkeypatch: pytest.MonkeyPatch, home: Path, **changes: Any) -> Settings:
         """Settings of an installation that uses this server, and the environment that boto3 looks into."""
+        s3._client.cache_clear()  # a server of an earlier test may have had this port, and other credentials
         for name, value in CREDENTIALS.items():
             monkeypatch.setenv(name, value)
         return Settings(home=home, s3_endpoint_url=self.url, _env_file=None, **changes)

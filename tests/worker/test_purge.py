@@ -24,6 +24,13 @@ from worker.purge import Purge
 DAY = timedelta(days=1)
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn does all that there is, however slow the machine is."""
+    monkeypatch.setattr(purging, "TURN_SECONDS", 600.0)
+    monkeypatch.setattr(canceling, "TURN_SECONDS", 600.0)
+
+
 def scan(house: House, *images: bytes) -> Job:
     """A job of these images that has ended."""
     job = house.submit(*images)
